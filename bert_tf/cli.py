@@ -1,0 +1,97 @@
+"""Dataclass -> absl flags -> dataclass, and how a script starts and ends.
+
+A field of the dataclass is a flag: its name, type and default are the field's, and its metadata
+holds `help`, and where they apply `choices` (legal values) and `required`.
+"""
+
+import os
+import sys
+import traceback
+import types
+import typing
+from collections.abc import Callable
+from dataclasses import MISSING, Field, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+from absl import app, flags, logging
+
+if typing.TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Config = TypeVar("Config", bound="DataclassInstance")
+
+_DEFINE: dict[type, Callable[..., object]] = {
+    str: flags.DEFINE_string,
+    int: flags.DEFINE_integer,
+    float: flags.DEFINE_float,
+    bool: flags.DEFINE_boolean,
+}
+
+
+def define_flags(
+    config_class: type["DataclassInstance"], flag_values: flags.FlagValues = flags.FLAGS
+) -> None:
+    """Defines one flag for each field of a dataclass, as flags of the running script."""
+    types_of = typing.get_type_hints(config_class)
+    for field in fields(config_class):
+        _define_flag(field, _value_type(types_of[field.name]), flag_values)
+
+
+def config_from_flags(
+    config_class: type[Config], flag_values: flags.FlagValues = flags.FLAGS
+) -> Config:
+    """The dataclass with the values of the parsed flags."""
+    return config_class(**{f.name: flag_values[f.name].value for f in fields(config_class)})
+
+
+def run(config_class: type[Config], main: Callable[[Config], object]) -> None:
+    """Runs a script: parses the command line and calls `main` with the configuration.
+
+    Bad input (a ValueError or OSError that bert_tf raises) and a loss that is not finite end the
+    script with their message and exit code 1, any other exception with a traceback.
+    `--verbosity=0` logs the first examples, `--verbosity=1` also shows every traceback.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's own chatter at start-up
+    define_flags(config_class)
+
+    def start(arguments: list[str]) -> None:
+        try:
+            if arguments[1:]:
+                raise ValueError(f"unexpected argument {arguments[1]!r}; write --flag=value")
+            main(config_from_flags(config_class))
+        except (ValueError, OSError, FloatingPointError) as error:
+            if logging.get_verbosity() >= logging.DEBUG or not _raised_by_us(error):
+                raise
+            print(f"Error: {error}", file=sys.stderr)
+            sys.exit(1)
+
+    app.run(start)
+
+
+def _define_flag(field: Field, value_type: type, flag_values: flags.FlagValues) -> None:
+    options = {
+        "default": None if field.default is MISSING else field.default,
+        "help": field.metadata["help"],
+        "required": field.metadata.get("required", False),
+        "flag_values": flag_values,
+        # `--helpshort` shows the flags of the running script, not of this module.
+        "module_name": sys.argv[0],
+    }
+    if choices := field.metadata.get("choices"):
+        flags.DEFINE_enum(field.name, enum_values=list(choices), **options)
+    else:
+        _DEFINE[value_type](field.name, **options)
+
+
+def _value_type(annotation: Any) -> type:
+    """`int` for `int` and for `int | None`."""
+    if isinstance(annotation, types.UnionType) or typing.get_origin(annotation) is typing.Union:
+        (annotation,) = (a for a in typing.get_args(annotation) if a is not type(None))
+    return annotation
+
+
+def _raised_by_us(error: BaseException) -> bool:
+    """Whether the line that raised is in this package."""
+    *_, last = traceback.walk_tb(error.__traceback__)
+    return Path(last[0].f_code.co_filename).is_relative_to(Path(__file__).parent)

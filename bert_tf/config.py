@@ -1,0 +1,154 @@
+"""BertConfig: the architecture of a BERT, read from `bert_config.json` or `config.json`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+# "gelu" is the tanh form (Google's), "gelu_erf" the form with the error function.
+ACTIVATIONS = ("gelu", "gelu_erf", "linear", "relu", "silu", "tanh")
+
+# What Hugging Face's and other people's configs call them. "gelu" is missing on purpose: its
+# meaning depends on whose config it stands in.
+_ACTIVATION_ALIASES = {
+    "gelu_new": "gelu",
+    "gelu_pytorch_tanh": "gelu",
+    "swish": "silu",
+    "": "linear",
+    None: "linear",
+}
+_HUGGING_FACE_KEYS = frozenset({"architectures", "model_type", "transformers_version"})
+_HUGGING_FACE_TYPE_VOCAB_SIZE = 2  # the default of transformers.BertConfig; Google's is 16
+
+
+@dataclasses.dataclass(frozen=True)
+class BertConfig:
+    """Google's `BertConfig` (google-research/bert, modeling.py) plus `layer_norm_eps`.
+
+    Read one with `from_json_file` or `from_dict`; a Hugging Face `config.json` is recognised and
+    translated. Keys that are not fields are kept in `extra` and written back by `to_dict`.
+
+    Attributes:
+      vocab_size: number of rows of the word embeddings.
+      hidden_size: E, the width of the encoder.
+      num_hidden_layers: number of Transformer layers.
+      num_attention_heads: N; must divide `hidden_size`.
+      intermediate_size: width of the feed-forward layer.
+      hidden_act: one of `ACTIVATIONS`. "gelu" is the tanh form, "gelu_erf" the erf form.
+      hidden_dropout_prob: share dropped after embeddings and after each dense layer.
+      attention_probs_dropout_prob: share of the attention probabilities dropped.
+      max_position_embeddings: the longest sequence.
+      type_vocab_size: number of segment types.
+      initializer_range: standard deviation of the truncated normal initializer.
+      layer_norm_eps: added to the variance in every LayerNorm.
+
+    Raises:
+      ValueError: on an impossible combination of sizes or an unknown activation.
+    """
+
+    vocab_size: int
+    hidden_size: int = 768
+    num_hidden_layers: int = 12
+    num_attention_heads: int = 12
+    intermediate_size: int = 3072
+    hidden_act: str = "gelu"
+    hidden_dropout_prob: float = 0.1
+    attention_probs_dropout_prob: float = 0.1
+    max_position_embeddings: int = 512
+    type_vocab_size: int = 16
+    initializer_range: float = 0.02
+    layer_norm_eps: float = 1e-12
+    extra: Mapping[str, Any] = dataclasses.field(default_factory=dict, repr=False, hash=False)
+
+    def __post_init__(self) -> None:
+        alias = self.hidden_act.lower() if isinstance(self.hidden_act, str) else self.hidden_act
+        object.__setattr__(self, "hidden_act", _ACTIVATION_ALIASES.get(alias, alias))
+        if self.hidden_act not in ACTIVATIONS:
+            raise ValueError(
+                f"hidden_act={self.hidden_act!r} is not an activation known here; "
+                f"use one of {', '.join(ACTIVATIONS)}"
+            )
+        for name in _SIZES:
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise ValueError(f"{name}={value!r} must be a positive whole number")
+        if self.hidden_size % self.num_attention_heads:
+            raise ValueError(
+                f"hidden_size={self.hidden_size} is not a multiple of "
+                f"num_attention_heads={self.num_attention_heads}"
+            )
+        for name in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
+            value = getattr(self, name)
+            if not isinstance(value, int | float) or not 0 <= value < 1:
+                raise ValueError(f"{name}={value!r} must be in [0, 1)")
+
+    @classmethod
+    def from_dict(cls, json_object: Mapping[str, Any]) -> BertConfig:
+        """A config from Google's or Hugging Face's keys; the latter's "gelu" is the erf form."""
+        if not isinstance(json_object, Mapping):
+            raise ValueError(f"a BERT config is a JSON object, not {json_object!r:.40}")
+        values = dict(json_object)
+        if "vocab_size" not in values:
+            raise ValueError(
+                f"a BERT config needs vocab_size; the keys found are {', '.join(sorted(values))}"
+            )
+        if _HUGGING_FACE_KEYS & values.keys():
+            values = _from_hugging_face(values)
+        known = {name: values.pop(name) for name in _FIELDS if name in values}
+        return cls(**known, extra=values)
+
+    @classmethod
+    def from_json_file(cls, json_file: str | Path) -> BertConfig:
+        """The config in `json_file`; errors name the file."""
+        try:
+            return cls.from_dict(json.loads(Path(json_file).read_text(encoding="utf-8")))
+        except ValueError as error:
+            raise ValueError(f"{json_file}: {error}") from error
+
+    def to_dict(self) -> dict[str, Any]:
+        """Google's keys, and those kept in `extra`. `layer_norm_eps` only where not 1e-12."""
+        values = {**self.extra, **{name: getattr(self, name) for name in _FIELDS}}
+        if self.layer_norm_eps == BertConfig.layer_norm_eps:
+            del values["layer_norm_eps"]
+        return values
+
+    def to_json_string(self) -> str:
+        """`to_dict` as JSON: two blanks of indent, sorted keys, a newline at the end."""
+        return json.dumps(self.to_dict(), indent=2, sort_keys=True) + "\n"
+
+    def to_hf_dict(self) -> dict[str, Any]:
+        """The same model as Hugging Face's `config.json` describes it."""
+        activation = {"gelu": "gelu_new", "gelu_erf": "gelu"}.get(self.hidden_act, self.hidden_act)
+        return {
+            **self.to_dict(),
+            "architectures": ["BertModel"],
+            "hidden_act": activation,
+            "layer_norm_eps": self.layer_norm_eps,
+            "model_type": "bert",
+        }
+
+
+def _from_hugging_face(values: dict[str, Any]) -> dict[str, Any]:
+    """Google's meaning of a Hugging Face config; without the keys that say whose it is."""
+    for key, expected in (("model_type", "bert"), ("position_embedding_type", "absolute")):
+        if values.get(key, expected) != expected:
+            raise ValueError(f"{key}={values[key]!r} is not supported; only {expected!r} is")
+    if values.setdefault("hidden_act", "gelu") == "gelu":
+        values["hidden_act"] = "gelu_erf"
+    values.setdefault("type_vocab_size", _HUGGING_FACE_TYPE_VOCAB_SIZE)
+    return {key: value for key, value in values.items() if key not in _HUGGING_FACE_KEYS}
+
+
+_FIELDS = tuple(field.name for field in dataclasses.fields(BertConfig) if field.name != "extra")
+_SIZES = (
+    "vocab_size",
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "intermediate_size",
+    "max_position_embeddings",
+    "type_vocab_size",
+)

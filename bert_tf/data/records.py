@@ -1,0 +1,127 @@
+"""TFRecord files of fixed-length features: written whole or not at all, read in any order.
+
+Names, types and order of the features are google-research/bert's.
+"""
+
+import mmap
+import os
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+import tensorflow as tf
+
+Spec = Mapping[str, tf.io.FixedLenFeature]  # name -> shape and dtype (int64 or float32)
+
+_HEADER = 12  # bytes before a record in the file: uint64 length, uint32 checksum of the length
+_FOOTER = 4  # after it: uint32 checksum of the record
+_SCAN_BATCH = 4096
+
+
+def classification_spec(max_seq_length: int, regression: bool) -> Spec:
+    """Google's features of run_classifier.py; a regression's `label_ids` are floats."""
+    row = tf.io.FixedLenFeature([max_seq_length], tf.int64)
+    one = tf.io.FixedLenFeature([1], tf.int64)
+    return {
+        "input_ids": row,
+        "input_mask": row,
+        "segment_ids": row,
+        "label_ids": tf.io.FixedLenFeature([1], tf.float32) if regression else one,
+        "is_real_example": one,
+    }
+
+
+def write(path: str, rows: Iterable[Mapping[str, Sequence[float]]], spec: Spec) -> int:
+    """Writes one tf.Example for each row, and returns how many.
+
+    The file appears under its name when it is complete.
+
+    Raises: ValueError if a row's features do not have the length that `spec` says.
+    """
+    temporary = f"{path}.{os.getpid()}.partial"
+    count = 0
+    try:
+        with tf.io.TFRecordWriter(temporary) as writer:
+            for row in rows:
+                writer.write(_serialize(row, spec))
+                count += 1
+        tf.io.gfile.rename(temporary, path, overwrite=True)
+    except BaseException:
+        if tf.io.gfile.exists(temporary):
+            tf.io.gfile.remove(temporary)
+        raise
+    return count
+
+
+def _serialize(row: Mapping[str, Sequence[float]], spec: Spec) -> bytes:
+    example = tf.train.Example()
+    for name, kind in spec.items():
+        values = row[name]
+        if [len(values)] != kind.shape:
+            raise ValueError(f"feature {name} has {len(values)} values instead of {kind.shape[0]}")
+        feature = example.features.feature[name]
+        target = feature.int64_list if kind.dtype == tf.int64 else feature.float_list
+        target.value.extend(values)
+    return example.SerializeToString()
+
+
+class RecordFile:
+    """Random access to the examples of a TFRecord file.
+
+    Opening reads the file once and verifies every checksum. A local file is then read from a
+    memory map, a remote one is held in memory. `batch` may be called from several threads.
+
+    Raises: ValueError naming the file if it is missing, truncated, damaged or empty.
+    """
+
+    def __init__(self, path: str, spec: Spec) -> None:
+        self.path = path
+        self.spec = spec
+        lengths = _record_lengths(path)
+        self._ends = np.cumsum(lengths + (_HEADER + _FOOTER)) - _FOOTER
+        self._starts = self._ends - lengths
+        self._bytes = _contents(path)
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    def batch(self, indices: Sequence[int] | np.ndarray) -> dict[str, np.ndarray]:
+        """The examples at these positions: int32 (or float32) arrays `[n, length]` by name.
+
+        Raises: ValueError naming the file if an example does not have the features of `spec`.
+        """
+        records = [self._bytes[self._starts[i] : self._ends[i]] for i in indices]
+        try:
+            features = tf.io.parse_example(records, dict(self.spec))
+        except tf.errors.InvalidArgumentError as error:
+            problem = error.message.rpartition("}} ")[2]  # without TensorFlow's name of the op
+            raise ValueError(f"{self.path}: not the features expected: {problem}") from error
+        return {
+            name: value.numpy().astype(np.int32 if value.dtype == tf.int64 else np.float32)
+            for name, value in features.items()
+        }
+
+
+def _record_lengths(path: str) -> np.ndarray:
+    """Bytes in each record, int64; the checksums are verified on the way."""
+    lengths = tf.data.TFRecordDataset(path).batch(_SCAN_BATCH).map(tf.strings.length)
+    try:
+        batches = [np.zeros(0, np.int64), *lengths.as_numpy_iterator()]
+        size = tf.io.gfile.stat(path).length
+    except tf.errors.OpError as error:
+        raise ValueError(f"{path}: not a complete TFRecord file ({error.message})") from error
+    found = np.concatenate(batches)
+    # TensorFlow takes a file that ends inside a record's header for one that ends before it.
+    if (found + _HEADER + _FOOTER).sum() != size:
+        problem = f"it ends in the middle of record {len(found)}"
+        raise ValueError(f"{path}: not a complete TFRecord file ({problem})")
+    if not len(found):
+        raise ValueError(f"{path}: no examples in this file")
+    return found
+
+
+def _contents(path: str) -> bytes | mmap.mmap:
+    if "://" in path:
+        with tf.io.gfile.GFile(path, "rb") as file:
+            return file.read()
+    with open(path, "rb") as file:
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)

@@ -1,0 +1,85 @@
+"""Metrics by name, as GLUE's leaderboard has them; the mathematics is scikit-learn's and SciPy's.
+
+Labels and predictions are class ids, or numbers for `pearson`. Where a value is undefined it is
+reported as 0 and a warning says so.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from absl import logging
+
+Scores = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """`primary` names the value that decides which checkpoint is best; higher is better."""
+
+    primary: str
+    function: Callable[[np.ndarray, np.ndarray], Scores]
+
+    def compute(
+        self, labels: Sequence[float] | np.ndarray, predictions: Sequence[float] | np.ndarray
+    ) -> Scores:
+        """Values by name, the primary one first.
+
+        Raises: ValueError if there are no examples or not as many predictions as labels.
+        """
+        if len(labels) != len(predictions) or len(labels) == 0:
+            raise ValueError(
+                f"{self.primary}: {len(labels)} labels and {len(predictions)} predictions; "
+                "there must be as many of each, and at least one"
+            )
+        return self.function(np.asarray(labels), np.asarray(predictions))
+
+
+def accuracy(labels: np.ndarray, predictions: np.ndarray) -> Scores:
+    """Share of the predictions that are right."""
+    return {"accuracy": float(np.mean(labels == predictions))}
+
+
+def f1(labels: np.ndarray, predictions: np.ndarray) -> Scores:
+    """F1 of class 1, and accuracy (MRPC, QQP). 0 if class 1 is neither there nor predicted."""
+    from sklearn.metrics import f1_score
+
+    if not labels.any() and not predictions.any():
+        logging.warning("f1 is undefined: no example is or was predicted 1; reported as 0")
+    value = f1_score(labels, predictions, pos_label=1, average="binary", zero_division=0.0)
+    return {"f1": float(value), **accuracy(labels, predictions)}
+
+
+def matthews(labels: np.ndarray, predictions: np.ndarray) -> Scores:
+    """Matthews' correlation coefficient, and accuracy (CoLA, AX). 0 if either side is constant."""
+    from sklearn.metrics import matthews_corrcoef
+
+    constant = _constant("matthews", labels, predictions)
+    value = 0.0 if constant else float(matthews_corrcoef(labels, predictions))
+    return {"matthews": value, **accuracy(labels, predictions)}
+
+
+def pearson(labels: np.ndarray, predictions: np.ndarray) -> Scores:
+    """Pearson's and Spearman's correlation (STS-B). 0 if either side is constant."""
+    from scipy.stats import pearsonr, spearmanr
+
+    if _constant("pearson", labels, predictions):
+        return {"pearson": 0.0, "spearman": 0.0}
+    return {
+        "pearson": float(pearsonr(labels, predictions).statistic),
+        "spearman": float(spearmanr(labels, predictions).statistic),
+    }
+
+
+METRICS: dict[str, Metric] = {
+    function.__name__: Metric(function.__name__, function)
+    for function in (accuracy, f1, matthews, pearson)
+}
+
+
+def _constant(name: str, labels: np.ndarray, predictions: np.ndarray) -> bool:
+    for what, values in (("label", labels), ("prediction", predictions)):
+        if (values == values[0]).all():
+            logging.warning("%s is undefined: every %s is %s; reported as 0", name, what, values[0])
+            return True
+    return False

@@ -1,0 +1,26 @@
+"""Asks an exported SavedModel about one sentence or a pair; needs no bert_tf.
+
+python examples/predict.py EXPORT_DIR "first sentence" ["second sentence"]
+"""
+
+import sys
+from pathlib import Path
+
+import tensorflow as tf
+import tensorflow_text  # noqa: F401 - registers the tokenizer's ops
+
+
+def main() -> None:
+    export_dir, text_a, *text_b = sys.argv[1:]
+    version = max(int(p.name) for p in Path(export_dir).iterdir() if p.name.isdigit())
+    model = tf.saved_model.load(f"{export_dir}/{version}")
+    answer = model.signatures["serving_default"](
+        text_a=tf.constant([text_a]), text_b=tf.constant(text_b or [""])
+    )
+    print(f"text_a: {text_a}\ntext_b: {' '.join(text_b)}")
+    print(f"label:  {answer['labels'][0].numpy().decode()}")
+    print("probabilities:", " ".join(f"{p:.3f}" for p in answer["probabilities"][0].numpy()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,201 @@
+"""Own files: as a spreadsheet reads them, or refused with file and line."""
+
+import csv
+import io
+import json
+import string
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from bert_tf.data.delimited import KINDS, DelimitedTask
+from bert_tf.data.text_files import BadRow
+
+OWN = str(Path(__file__).parent / "tiny/own")
+on_disk = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+
+
+def save(folder, name, text):
+    (folder / name).write_bytes(text if isinstance(text, bytes) else text.encode())
+    return str(folder)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_three_forms_of_one_table(kind):
+    task = DelimitedTask(kind, "text", "second", id_column="id")
+    assert task.labels(OWN) == ["bad", "good"]
+    assert (task.name, task.regression, task.metric.primary) == (kind, False, "accuracy")
+    train = task.examples(OWN, "train")
+    assert len(train) == 16
+    assert [e.guid for e in train[:2]] == ["train0", "train1"]
+    assert [e.label for e in train[:2]] == ["bad", "good"]
+    assert train[1].text_a == 'he said, "this book was funny ."'
+    assert train[1].line == (2 if kind == "jsonl" else 3)
+    assert {e.label for e in task.examples(OWN, "test")} == {"bad"}  # placeholders
+    assert DelimitedTask(kind, "text").examples(OWN, "dev")[0].guid == "dev-1"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_regression(kind):
+    task = DelimitedTask(kind, "text", label_column="score", problem_type="regression")
+    assert task.regression and task.labels(OWN) == [] and task.metric.primary == "pearson"
+    assert [float(e.label) for e in task.examples(OWN, "train")[:3]] == [0.0, 4.05, 0.1]
+    assert {e.label for e in task.examples(OWN, "test")} == {"0.0"}
+    with pytest.raises(ValueError, match="such as 0.1; use --problem_type=regression"):
+        DelimitedTask(kind, "text", label_column="score").labels(OWN)
+
+
+def test_order_of_labels(tmp_path):
+    def labels(*values):
+        data_dir = save(
+            tmp_path, "train.tsv", "text\tlabel\n" + "".join(f"a\t{v}\n" for v in values)
+        )
+        return DelimitedTask("tsv", "text").labels(data_dir)
+
+    assert labels(10, 9, -1, 9) == ["-1", "9", "10"]
+    assert labels("b", "a", 10, 9) == ["10", "9", "a", "b"]
+    assert labels("1.0", "1", "01") == ["01", "1", "1.0"]
+    with pytest.raises(ValueError, match=r"train\.tsv: .* two labels or more; .*\['x'\]"):
+        labels("x", "x")
+    given_labels = DelimitedTask("tsv", "text", classes=("y", "x"))
+    assert given_labels.labels("nowhere") == ["y", "x"]
+    assert given_labels.examples(str(tmp_path), "train")[0].label == "x"
+
+
+def test_csv_with_quotes_commas_line_breaks_and_byte_order_mark(tmp_path):
+    text = '\ufefflabel,text\r\n1,"a ""quoted"", word"\r\n0,"two\r\nlines"\r\n1,5" pipe\r\n\r\n'
+    data_dir = save(tmp_path, "train.csv", text)
+    examples = DelimitedTask("csv", "text").examples(data_dir, "train")
+    assert [(e.text_a, e.label, e.line) for e in examples] == [
+        ('a "quoted", word', "1", 2),
+        ("two\r\nlines", "0", 3),
+        ('5" pipe', "1", 5),
+    ]
+
+
+def test_a_cell_longer_than_csv_s_limit(tmp_path):
+    data_dir = save(tmp_path, "train.csv", f"text,label\n{'x' * 200_000},1\ny,0\n")
+    assert len(DelimitedTask("csv", "text").examples(data_dir, "train")[0].text_a) == 200_000
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "message"),
+    [
+        ("csv", "text,label\na,1\nb\n", r"train\.csv:3: expected 2 columns, got 1"),
+        ("csv", "text,label\na,1\n\nb,0\n", r"train\.csv:3: expected 2 columns, got 0"),
+        ("csv", 'text,label\na,1\n"b,0\nc,1\n', r"train\.csv:3: the row that starts here is not v"),
+        ("csv", 'text,label\n"a"b,1\n', r"train\.csv:2: the row that starts here is not valid"),
+        (
+            "csv",
+            "txt,label\na,1\nb,0\n",
+            r"csv:1: column 'text' is missing .*Did you mean 'txt'\? .*lab",
+        ),
+        ("csv", "text,label,text\na,1,b\na,0,b\n", r"train\.csv:1: column 'text' is there twice"),
+        ("csv", "", r"train\.csv:1: column 'label' is missing"),
+        ("csv", "text,label\n", r"train\.csv: classification needs two labels .* \[\]"),
+        ("csv", b"text,label\na,1\n\xe9,0\n", r"train\.csv:3: byte 0xe9 is not UTF-8"),
+        ("csv", "text,label\na,1\n b\0,0\n", r"train\.csv:3: NUL"),
+        ("csv", "text,label\na,1\n b, \n", r"train\.csv:3: the label is empty"),
+        ("csv", 'text,label\na,1\nb,"x\ny"\n', r"train\.csv:3: the label 'x\\ny' holds a tab or"),
+        ("csv", "text,label\na,1\n  ,0\n", r"train\.csv:3: column 'text' is empty"),
+        ("tsv", "text\tlabel\na\t1\tb\n", r"train\.tsv:2: expected 2 columns, got 3"),
+        ("tsv", "text,label\na,1\n", r"train\.tsv:1: column 'label' is missing .* text,label\."),
+        ("jsonl", '{"text": "a", "label": 1}\n{"text"\n', r"train\.jsonl:2: not a JSON object"),
+        ("jsonl", "[1]\n", r"train\.jsonl:1: expected a JSON object, got '\[1\]'"),
+        ("jsonl", "[" * 100_000, r"train\.jsonl:1: not a JSON object"),
+        ("jsonl", "9" * 5000, r"train\.jsonl:1: not a JSON object"),
+        ("jsonl", '{"text": "a"}\n', r"train\.jsonl:1: column 'label' is missing"),
+        ("jsonl", '{"text": "a", "label": null}\n', r"train\.jsonl:1: the label is empty"),
+        ("jsonl", '{"text": "a", "label": ["x"]}\n', r"jsonl:1: column 'label' must be text or a"),
+        ("jsonl", '{"text": "a", "label": "\\ud800"}\n', r"jsonl:1: .* half of a surrogate pair"),
+    ],
+)
+def test_bad_files_are_named_with_their_line(tmp_path, kind, text, message):
+    data_dir = save(tmp_path, f"train.{kind}", text)
+    with pytest.raises(ValueError, match=message):
+        DelimitedTask(kind, "text").examples(data_dir, "train")
+
+
+def test_unknown_label_in_the_development_file(tmp_path):
+    save(tmp_path, "train.csv", "text,label\na,good\nb,bad\n")
+    data_dir = save(tmp_path, "dev.csv", "text,label\na,goud\n")
+    with pytest.raises(BadRow, match=r"dev\.csv:2: unknown label 'goud'\. Did you mean 'good'\?"):
+        DelimitedTask("csv", "text").examples(data_dir, "dev")
+
+
+def test_quotes_in_tsv_are_text_and_this_is_said(tmp_path, caplog):
+    text = 'text\tlabel\n"Hello," he said. "Bye."\t1\n"he said ""hi"""\t0\n'
+    with caplog.at_level("WARNING", logger="absl"):
+        task = DelimitedTask("tsv", "text", classes=("0", "1"))
+        examples = task.examples(save(tmp_path, "dev.tsv", text), "dev")
+    assert examples[1].text_a == '"he said ""hi"""'
+    assert "in double quotes (1 rows, the first in line 3)" in caplog.text
+
+
+def test_json_numbers_and_null(tmp_path):
+    rows = [{"text": "a", "b": None, "label": 1}, {"text": 7, "b": "c", "label": 0}]
+    data_dir = save(tmp_path, "train.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    examples = DelimitedTask("jsonl", "text", "b").examples(data_dir, "train")
+    assert [(e.text_a, e.text_b, e.label) for e in examples] == [("a", "", "1"), ("7", "c", "0")]
+
+
+def test_wrong_arguments():
+    with pytest.raises(ValueError, match=r"Task not found: cvs\. Did you mean 'csv'"):
+        DelimitedTask("cvs", "text")
+    with pytest.raises(ValueError, match="--problem_type=other must be classification or regr"):
+        DelimitedTask("csv", "text", problem_type="other")
+
+
+def written_rows(kind, rows):
+    """The rows as a correct writer of the format writes them."""
+    if kind == "jsonl":
+        return "".join(json.dumps({"text": t, "label": label}) + "\n" for t, label in rows)
+    if kind == "tsv":
+        return "".join(f"{t}\t{label}\n" for t, label in [("text", "label"), *rows])
+    file = io.StringIO()
+    csv.writer(file).writerows([("text", "label"), *rows])
+    return file.getvalue()
+
+
+def texts(kind):
+    no = {"tsv": "\t\r\n\0", "csv": "\0", "jsonl": "\0"}[kind]
+    alphabet = st.characters(exclude_categories=["Cs"], exclude_characters=no)
+    return st.text(alphabet, min_size=1).filter(lambda text: text.strip())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@on_disk
+@given(data=st.data())
+def test_whatever_is_written_is_read(tmp_path, kind, data):
+    label = st.sampled_from(["no", "yes"])
+    rows = data.draw(st.lists(st.tuples(texts(kind), label), min_size=1, max_size=8))
+    data_dir = save(tmp_path, f"train.{kind}", written_rows(kind, rows))
+    task = DelimitedTask(kind, "text", classes=("no", "yes"))
+    examples = task.examples(data_dir, "train")
+    assert [(e.text_a, e.label) for e in examples] == rows
+
+
+hostile = st.one_of(
+    st.binary(max_size=200),
+    st.text(st.sampled_from('textlabl,\t"\n\r\\{}[]:01\ufeff\u2028 \0')).map(str.encode),
+    st.text(string.printable).map(lambda text: b"text,label\n" + text.encode()),
+    st.text(string.printable).map(lambda text: b"text\tlabel\n" + text.encode()),
+    st.lists(st.dictionaries(st.sampled_from(["text", "label"]), st.text() | st.floats())).map(
+        lambda rows: "\n".join(map(json.dumps, rows)).encode()
+    ),
+)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@on_disk
+@given(content=hostile)
+def test_hostile_files_are_read_or_refused(tmp_path, kind, content):
+    data_dir = save(tmp_path, f"train.{kind}", content)
+    try:
+        examples = DelimitedTask(kind, "text").examples(data_dir, "train")
+    except ValueError as error:
+        assert str(tmp_path) in str(error)
+    else:
+        assert all(e.text_a.strip() and e.label for e in examples)

@@ -1,0 +1,115 @@
+"""The tasks in examples/: read as run_classifier.py reads them, whole and without leaks."""
+
+import functools
+import re
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from bert_tf.data.delimited import DelimitedTask
+from bert_tf.data.examples import SPLITS, InputExample
+from bert_tf.tasks.classification_config import ClassificationConfig
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+FOLDERS = ("spam", "drcd_zh")
+LABELS = {
+    ("spam", "train"): {"ham": 96, "spam": 64},
+    ("spam", "dev"): {"ham": 24, "spam": 16},
+    ("drcd_zh", "train"): {"answer": 600, "no_answer": 600},
+    ("drcd_zh", "dev"): {"answer": 150, "no_answer": 150},
+}
+
+
+def readme_config(folder: str) -> ClassificationConfig:
+    """What the command for this folder in examples/README.md asks for."""
+    commands = re.findall(
+        r"```bash\n(.*?)```", (EXAMPLES / "README.md").read_text("utf-8"), re.DOTALL
+    )
+    (command,) = (text for text in commands if f"--data_dir=examples/{folder} " in text)
+    flags = dict(re.findall(r"--(\w+)=(\S+)", command))
+    return ClassificationConfig(**{k: v == "true" or v for k, v in flags.items()})
+
+
+def task(folder: str) -> DelimitedTask:
+    config = readme_config(folder)
+    return DelimitedTask(
+        kind=config.task_name,
+        text_a_column=config.text_a_column,
+        text_b_column=config.text_b_column,
+        label_column=config.label_column,
+        id_column=config.id_column,
+    )
+
+
+@functools.cache
+def read(folder: str) -> dict[str, list[InputExample]]:
+    return {split: task(folder).examples(str(EXAMPLES / folder), split) for split in SPLITS}
+
+
+def texts(examples: list[InputExample]) -> set[str]:
+    both = [text for example in examples for text in (example.text_a, example.text_b) if text]
+    return {" ".join(text.lower().split()) for text in both}
+
+
+@pytest.mark.parametrize("folder", ("mnli", *FOLDERS))
+def test_readme_command_trains_evaluates_and_predicts(folder: str) -> None:
+    config = readme_config(folder)
+    assert config.do_train and config.do_eval and config.do_predict
+    assert (EXAMPLES.parent / config.data_dir).is_dir()
+
+
+@pytest.mark.parametrize(("folder", "split"), LABELS)
+def test_labels(folder: str, split: str) -> None:
+    counts = Counter(example.label for example in read(folder)[split])
+    assert counts == LABELS[folder, split]
+
+
+@pytest.mark.parametrize(("folder", "rows"), [("spam", 40), ("drcd_zh", 300)])
+def test_the_test_split_hides_its_labels(folder: str, rows: int) -> None:
+    assert len(read(folder)["test"]) == rows
+    path = task(folder).path(str(EXAMPLES / folder), "test")
+    with pytest.raises(ValueError, match="column 'label' is missing"):
+        list(task(folder).rows(path, "dev"))  # a dev split is read with its labels
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_nothing_stands_in_two_splits(folder: str) -> None:
+    splits = read(folder)
+    ids = Counter(example.guid for examples in splits.values() for example in examples)
+    assert set(ids.values()) == {1}
+    train, dev, test = (texts(splits[split]) for split in SPLITS)
+    assert not train & dev
+    assert not train & test
+    assert not dev & test
+
+
+def test_articles_stand_in_one_split() -> None:
+    train, dev, test = (
+        {example.guid.split("-")[0] for example in examples}
+        for examples in read("drcd_zh").values()
+    )
+    assert train.isdisjoint(dev | test)
+    assert dev.isdisjoint(test)
+
+
+def test_every_drcd_question_is_asked_of_an_answer_and_of_another_sentence() -> None:
+    for examples in (read("drcd_zh")[split] for split in ("train", "dev")):
+        for first, second in zip(examples[::2], examples[1::2], strict=True):
+            assert first.text_a == second.text_a
+            assert first.text_b != second.text_b
+            assert {first.label, second.label} == {"answer", "no_answer"}
+
+
+def test_every_spam_split_has_commas_quotes_and_line_breaks_inside_a_message() -> None:
+    for examples in read("spam").values():
+        messages = [example.text_a for example in examples]
+        assert len(set(messages)) == len(messages)
+        for character in ',"\n':
+            assert any(character in message for message in messages)
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_licence_is_stated(folder: str) -> None:
+    notice = (EXAMPLES / folder / "NOTICE").read_text(encoding="utf-8")
+    assert {"spam": "Apache-2.0", "drcd_zh": "CC BY-SA 3.0"}[folder] in notice
