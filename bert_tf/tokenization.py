@@ -1,0 +1,270 @@
+"""Text to WordPiece ids, as `tokenization.py` of google-research/bert, many times as fast.
+
+The rules are those of `text_rules`, whose `words` is the specification. The engine here gets its
+speed from doing a thing once: a text is split on whitespace into chunks, and what a chunk becomes
+is remembered. A new chunk is cut at the characters that stand alone (each is a look-up); the runs
+between them are replaced character by character and matched greedily against the vocabulary.
+Chunks whose characters depend on their neighbours go through the specification itself.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
+from os import PathLike, fspath
+from typing import NamedTuple, TypeVar
+
+from bert_tf import text_rules
+from bert_tf.vocabulary import (
+    SPECIAL_TOKENS,
+    UnknownTokenError,
+    convert_by_vocab,
+    convert_ids_to_tokens,
+    convert_tokens_to_ids,
+    load_vocab,
+    validate_case_matches_checkpoint,
+    validate_vocab_size,
+)
+from bert_tf.wordpiece import (
+    MAX_WORD_CHARACTERS,
+    BasicTokenizer,
+    Matcher,
+    WordpieceTokenizer,
+    character_class,
+    convert_to_unicode,
+    printable_text,
+    whitespace_tokenize,
+)
+
+__all__ = [
+    "BasicTokenizer",
+    "FullTokenizer",
+    "Piece",
+    "UnknownTokenError",
+    "WordpieceTokenizer",
+    "convert_by_vocab",
+    "convert_ids_to_tokens",
+    "convert_to_unicode",
+    "convert_tokens_to_ids",
+    "load_vocab",
+    "printable_text",
+    "validate_case_matches_checkpoint",
+    "validate_vocab_size",
+    "whitespace_tokenize",
+]
+
+Key = TypeVar("Key")
+Value = TypeVar("Value")
+# What bounds the memory of an engine: how many chunks it remembers, and how long ones.
+_REMEMBERED_CHUNKS = 1 << 17
+_REMEMBERED_CHARACTERS = 32
+
+# What the rules split on blanks; `str.split` would also split on characters that they delete.
+_CHUNK = re.compile(f"[^{character_class(text_rules.BLANKS)}]+")
+
+
+class Piece(NamedTuple):
+    """A WordPiece token and the span of the text, in characters, that it came from."""
+
+    token: str
+    start: int
+    end: int
+
+
+class _Memory(dict[str, Value]):
+    """What chunks become, by `_work_out`, kept within bounds of number and length."""
+
+    def __missing__(self, chunk: str) -> Value:
+        value = self._work_out(chunk)
+        if len(chunk) <= _REMEMBERED_CHARACTERS:
+            if len(self) >= _REMEMBERED_CHUNKS:
+                self.clear()
+            self[chunk] = value
+        return value
+
+    def _work_out(self, chunk: str) -> Value:
+        raise NotImplementedError
+
+
+class _ChunkIds(_Memory[Sequence[int]]):
+    """The ids of a chunk."""
+
+    # What ASCII text comes to pieces at.
+    _ascii_parts = re.compile("[0-9A-Za-z]+|[^0-9A-Za-z]")
+    # Runs of what does not stand alone. Rare characters that do may be in them: a shorter class
+    # is a faster one.
+    _runs = re.compile(
+        "([^{}{}]+)".format(
+            character_class(code for code in text_rules.PUNCTUATION if code <= 0xFFFF),
+            "".join(f"{chr(block[0])}-{chr(block[-1])}" for block in text_rules.CJK_BLOCKS),
+        )
+    )
+
+    def __init__(self, basic: BasicTokenizer, matcher: Matcher[int]):
+        super().__init__()
+        self._basic = basic
+        self._do_lower_case = basic.do_lower_case
+        self._match = matcher.match
+        self._standalone_id = _StandaloneIds(basic, matcher).__getitem__
+
+    def _work_out(self, chunk: str) -> Sequence[int]:
+        if not chunk.isascii():
+            return self._work_out_beyond_ascii(chunk)
+        if chunk.isalnum():
+            return self._match(chunk.lower() if self._do_lower_case else chunk)
+        parts = self._ascii_parts.findall(chunk)
+        if len(parts) == 1:
+            return self._match_words(chunk)
+        ids: list[int] = []
+        for part in parts:
+            ids += self[part]
+        return ids
+
+    def _work_out_beyond_ascii(self, chunk: str) -> Sequence[int]:
+        parts = self._runs.split(chunk)  # standalone characters, a run, standalone characters ...
+        runs = parts[1::2]
+        if runs == [chunk] or self._basic.is_contextual("".join(runs)):
+            return self._match_words(chunk)
+        ids: list[int] = []
+        is_run = False
+        for part in parts:
+            if is_run:
+                ids += self[part]
+            elif part:
+                ids += map(self._standalone_id, part)
+            is_run = not is_run
+        return ids
+
+    def _match_words(self, chunk: str) -> Sequence[int]:
+        return list(chain.from_iterable(map(self._match, self._basic.words(chunk))))
+
+
+class _StandaloneIds(dict[str, int]):
+    """The id of a character that is a word by itself."""
+
+    def __init__(self, basic: BasicTokenizer, matcher: Matcher[int]):
+        super().__init__()
+        self._words = basic.words
+        self._match = matcher.match
+
+    def __missing__(self, char: str) -> int:
+        (word,) = self._words(char)
+        (self[char],) = self._match(word)
+        return self[char]
+
+
+class _ChunkPieces(_Memory[Sequence[Piece]]):
+    """The pieces of a chunk, located from its beginning."""
+
+    def __init__(self, do_lower_case: bool, wordpiece: WordpieceTokenizer):
+        super().__init__()
+        self._do_lower_case = do_lower_case
+        self._wordpiece = wordpiece
+
+    def _work_out(self, chunk: str) -> Sequence[Piece]:
+        words = text_rules.words(chunk, self._do_lower_case)
+        pieces = chain.from_iterable(map(self._locate, words))
+        if not self._do_lower_case:
+            return list(pieces)
+        return [piece._replace(end=_skip_accents(chunk, piece.end)) for piece in pieces]
+
+    def _locate(self, word: text_rules.Chunk) -> Iterator[Piece]:
+        start = 0
+        for token in self._wordpiece.tokenize(text_rules.spell(word)):
+            if token == self._wordpiece.unk_token:
+                length = len(word)
+            else:
+                length = len(token) - (len("##") if start else 0)
+            sources = [source for _, source in word[start : start + length]]
+            yield Piece(token, min(sources), max(sources) + 1)
+            start += length
+
+
+def _skip_accents(chunk: str, position: int) -> int:
+    while position < len(chunk) and ord(chunk[position]) in text_rules.ACCENTS:
+        position += 1
+    return position
+
+
+class FullTokenizer:
+    """Text to WordPiece tokens and ids: `FullTokenizer` of google-research/bert.
+
+    Raises ValueError if the vocabulary lacks [PAD], [UNK], [CLS] or [SEP].
+
+    Attributes:
+      vocab_file: the path it was made from.
+      vocab: token -> id; of a token on several lines the last.
+      inv_vocab: id -> token.
+      num_tokens: the lines of the file, which is what `vocab_size` of the model must be.
+      pad_token_id, unk_token_id, cls_token_id, sep_token_id: ids of the special tokens.
+      mask_token_id: the id of [MASK], or None if the vocabulary has none.
+    """
+
+    def __init__(self, vocab_file: str | PathLike[str], do_lower_case: bool = True):
+        self.vocab_file = fspath(vocab_file)
+        self.do_lower_case = do_lower_case
+        self.vocab = load_vocab(vocab_file)
+        self._check_special_tokens()
+        self.inv_vocab = {index: token for token, index in self.vocab.items()}
+        self.num_tokens = max(self.inv_vocab) + 1
+        self.pad_token_id, self.unk_token_id, self.cls_token_id, self.sep_token_id = (
+            self.vocab[token] for token in SPECIAL_TOKENS
+        )
+        self.mask_token_id = self.vocab.get("[MASK]")
+        self.basic_tokenizer = BasicTokenizer(do_lower_case)
+        self.wordpiece_tokenizer = WordpieceTokenizer(self.vocab)
+        matcher = Matcher(self.vocab, self.unk_token_id, MAX_WORD_CHARACTERS)
+        self._ids = _ChunkIds(self.basic_tokenizer, matcher)
+        self._pieces = _ChunkPieces(do_lower_case, self.wordpiece_tokenizer)
+
+    def _check_special_tokens(self) -> None:
+        missing = [token for token in SPECIAL_TOKENS if token not in self.vocab]
+        if not missing:
+            return
+        remedy = "use the vocab.txt that belongs to the checkpoint"
+        if any("\t" in token for token in self.vocab):
+            remedy = "its lines are `token<TAB>id`; keep the first column, in the order of the ids"
+        raise ValueError(
+            f"{self.vocab_file} lacks {', '.join(missing)}; expected a BERT vocabulary, one token "
+            f"a line: {remedy}"
+        )
+
+    def encode(self, text: str | bytes) -> list[int]:
+        """The ids of the pieces of `text`, without [CLS] and [SEP]."""
+        chunks = self.basic_tokenizer.chunks(convert_to_unicode(text))
+        return list(chain.from_iterable(map(self._ids.__getitem__, chunks)))
+
+    def encode_batch(self, texts: Iterable[str | bytes]) -> list[list[int]]:
+        """`encode` of every text."""
+        return list(map(self.encode, texts))
+
+    def tokenize(self, text: str | bytes) -> list[str]:
+        """The pieces of `text`."""
+        return list(map(self.inv_vocab.__getitem__, self.encode(text)))
+
+    def convert_tokens_to_ids(self, tokens: Iterable[str]) -> list[int]:
+        """The id of each token; raises `UnknownTokenError` for one that is not in the file."""
+        return self._convert(self.vocab, tokens)
+
+    def convert_ids_to_tokens(self, ids: Iterable[int]) -> list[str]:
+        """The token of each id; raises `UnknownTokenError` for an id beyond the file."""
+        return self._convert(self.inv_vocab, ids)
+
+    def _convert(self, vocab: Mapping[Key, Value], items: Iterable[Key]) -> list[Value]:
+        try:
+            return convert_by_vocab(vocab, items)
+        except UnknownTokenError as error:
+            raise UnknownTokenError(f"{self.vocab_file}: {error}") from None
+
+    def tokenize_with_offsets(self, text: str | bytes) -> list[Piece]:
+        """The pieces of `text`, each with the span of characters that it came from.
+
+        A span reaches from the first to the last character that is in the piece, and on over the
+        accents directly behind, which lower-casing drops. An [UNK] spans its whole word. For bytes
+        the spans count the characters of the decoded text.
+        """
+        pieces: list[Piece] = []
+        for found in _CHUNK.finditer(convert_to_unicode(text)):
+            start = found.start()
+            for token, first, last in self._pieces[found.group()]:
+                pieces.append(Piece(token, start + first, start + last))
+        return pieces

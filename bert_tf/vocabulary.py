@@ -1,0 +1,107 @@
+"""Vocabularies: files of one token a line, and the way between tokens and ids."""
+
+import re
+from collections.abc import Iterable, Mapping
+from os import PathLike, fspath
+from typing import TypeVar
+
+Key = TypeVar("Key")
+Value = TypeVar("Value")
+
+SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
+
+
+class UnknownTokenError(ValueError, KeyError):
+    """A token or id that the vocabulary does not hold; also a KeyError, as in Google's code."""
+
+    __str__ = Exception.__str__  # KeyError would show the message in quotes
+
+
+def load_vocab(vocab_file: str | PathLike[str]) -> dict[str, int]:
+    """Reads a vocabulary, one token a line (UTF-8), into token -> line number from 0.
+
+    Lines end at "\\n" alone: the Chinese vocabulary holds U+2028, where `str.splitlines` would
+    break. Whitespace around a token is no part of it; of a repeated token the last line counts.
+    Paths with a scheme (`gs://...`) are opened by TensorFlow.
+    """
+    path = fspath(vocab_file)
+    if "://" in path:
+        from tensorflow.io import gfile  # slow to import, and few need it
+
+        open_file = gfile.GFile
+    else:
+        open_file = open
+    with open_file(path, "rb") as file:
+        content: bytes = file.read()
+    try:
+        lines = content.decode("utf-8").split("\n")
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{path} is not UTF-8 text ({error}); expected a vocabulary, one token a line"
+        ) from None
+    if not lines[-1]:
+        del lines[-1]
+    return {line.strip(): index for index, line in enumerate(lines)}
+
+
+def validate_vocab_size(
+    vocab_file: str | PathLike[str],
+    num_tokens: int,
+    vocab_size: int,
+    config_file: str = "the config",
+) -> None:
+    """Raises ValueError unless the vocabulary has as many tokens as the model has embeddings."""
+    if num_tokens != vocab_size:
+        raise ValueError(
+            f"{fspath(vocab_file)} has {num_tokens} tokens, but {config_file} has "
+            f"vocab_size={vocab_size}; use the vocabulary that the model was trained with"
+        )
+
+
+def convert_by_vocab(vocab: Mapping[Key, Value], items: Iterable[Key]) -> list[Value]:
+    """Looks up each item; raises `UnknownTokenError` for one that `vocab` does not hold."""
+    try:
+        return [vocab[item] for item in items]
+    except KeyError as error:
+        raise UnknownTokenError(
+            f"{error.args[0]!r} is not in the vocabulary of {len(vocab)} entries; "
+            "use the vocabulary and casing that the tokens were made with"
+        ) from None
+
+
+def convert_tokens_to_ids(vocab: Mapping[str, int], tokens: Iterable[str]) -> list[int]:
+    """The id of each token; raises `UnknownTokenError` (see `convert_by_vocab`)."""
+    return convert_by_vocab(vocab, tokens)
+
+
+def convert_ids_to_tokens(inv_vocab: Mapping[int, str], ids: Iterable[int]) -> list[str]:
+    """The token of each id; raises `UnknownTokenError` (see `convert_by_vocab`)."""
+    return convert_by_vocab(inv_vocab, ids)
+
+
+_LOWER_CASED_MODELS = (
+    "uncased_L-24_H-1024_A-16",
+    "uncased_L-12_H-768_A-12",
+    "multilingual_L-12_H-768_A-12",
+    "chinese_L-12_H-768_A-12",
+)
+_CASED_MODELS = (
+    "cased_L-12_H-768_A-12",
+    "cased_L-24_H-1024_A-16",
+    "multi_cased_L-12_H-768_A-12",
+)
+
+
+def validate_case_matches_checkpoint(do_lower_case: bool, init_checkpoint: str | None) -> None:
+    """Raises ValueError if one of Google's releases, known by its folder, has the other casing."""
+    found = re.match("^.*?([A-Za-z0-9_-]+)/bert_model.ckpt", init_checkpoint or "")
+    wrong_models = _CASED_MODELS if do_lower_case else _LOWER_CASED_MODELS
+    if not found or found.group(1) not in wrong_models:
+        return
+    raise ValueError(
+        f"You passed in `--do_lower_case={do_lower_case}` with "
+        f"`--init_checkpoint={init_checkpoint}`. However, `{found.group(1)}` seems to be "
+        f"{'a cased' if do_lower_case else 'an uncased'} model, so you should pass in "
+        f"`--do_lower_case={not do_lower_case}` so that the fine-tuning matches how the model was "
+        "pre-trained. If this error is wrong, please just comment out this check."
+    )
