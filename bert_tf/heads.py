@@ -1,0 +1,186 @@
+"""Models for tasks: BERT with a classifier, a span or the pre-training heads on top.
+
+Each function returns a functional `keras.Model` that takes a dict of int32 `input_ids`,
+`input_mask` and `segment_ids` [B, F] and returns a dict of float32 logits. Its encoder is
+`model.bert`. Shape letters are those of `modeling.py`; L is the number of labels and M the number
+of masked positions.
+"""
+
+from __future__ import annotations
+
+import keras
+import tensorflow as tf
+
+from bert_tf.config import BertConfig
+from bert_tf.dropout import Dropout
+from bert_tf.layers import Block, Dense, LayerNorm, initializer
+from bert_tf.modeling import BertModel
+
+
+@keras.saving.register_keras_serializable("bert_tf")
+class TaskModel(keras.Model):
+    """A functional model that knows its encoder."""
+
+    @property
+    def bert(self) -> BertModel:
+        return next(x for x in self._flatten_layers() if isinstance(x, BertModel))
+
+
+@keras.saving.register_keras_serializable("bert_tf")
+class Logits(Block):
+    """`x @ output_weights^T + output_bias` in float32: [..., E] -> [..., L], Google's layout."""
+
+    def __init__(self, num_labels: int, size: int, stddev: float = 0.02, **kwargs):
+        super().__init__(**kwargs)
+        self.num_labels, self.size, self.stddev = num_labels, size, stddev
+
+    def build(self, input_shape=None):
+        self.output_weights = self.add_weight(
+            shape=(self.num_labels, self.size),
+            initializer=initializer(self.stddev),
+            name="output_weights",
+        )
+        self.output_bias = self.add_weight(
+            shape=(self.num_labels,), initializer="zeros", name="output_bias"
+        )
+        super().build()
+
+    def call(self, x):
+        weights = tf.convert_to_tensor(self.output_weights)
+        logits = tf.matmul(x, weights, transpose_b=True) + self.output_bias
+        return tf.cast(logits, tf.float32)
+
+    def get_config(self):
+        sizes = {"num_labels": self.num_labels, "size": self.size, "stddev": self.stddev}
+        return {**super().get_config(), **sizes}
+
+
+@keras.saving.register_keras_serializable("bert_tf")
+class SpanHead(Block):
+    """Start and end scores of every position: [B, F, E] -> two [B, F] (run_squad.py)."""
+
+    def __init__(self, size: int, name="cls", **kwargs):
+        super().__init__(name=name, **kwargs)
+        self.size = size
+        self.squad = Logits(2, size, name="squad")
+
+    def call(self, sequence_output):
+        start_logits, end_logits = tf.unstack(self.squad(sequence_output), axis=-1)
+        return {"start_logits": start_logits, "end_logits": end_logits}
+
+    def get_config(self):
+        return {**super().get_config(), "size": self.size}
+
+
+class MaskedLanguageModel(Block):
+    """Scores of all words at [B, M] positions (run_pretraining.py, get_masked_lm_output)."""
+
+    def __init__(self, config: BertConfig, name="predictions", **kwargs):
+        super().__init__(name=name, **kwargs)
+        self.vocab_size = config.vocab_size
+        self.transform = Transform(config)
+
+    def build(self, input_shape=None):
+        self.output_bias = self.add_weight(
+            shape=(self.vocab_size,), initializer="zeros", name="output_bias"
+        )
+        super().build()
+
+    def call(self, sequence_output, positions, embedding_table):
+        x = tf.gather(sequence_output, positions, batch_dims=1)  # [B, M, E]
+        x = self.transform(tf.reshape(x, [-1, x.shape[-1]]))  # [B*M, E]
+        table = tf.cast(tf.convert_to_tensor(embedding_table), x.dtype)
+        logits = tf.matmul(x, table, transpose_b=True) + self.output_bias  # [B*M, V]
+        logits = tf.reshape(logits, [-1, tf.shape(positions)[1], self.vocab_size])
+        return tf.cast(logits, tf.float32)
+
+
+class Transform(Block):
+    """The layer before the vocabulary: [B*M, E] -> [B*M, E]."""
+
+    def __init__(self, config: BertConfig, name="transform", **kwargs):
+        super().__init__(name=name, **kwargs)
+        size = config.hidden_size
+        self.dense = Dense(size, size, config.initializer_range, config.hidden_act)
+        self.layer_norm = LayerNorm(size, config.layer_norm_eps)
+
+    def call(self, x):
+        return self.layer_norm(self.dense(x))
+
+
+class PretrainingHeads(Block):
+    """Masked words and next sentence."""
+
+    def __init__(self, config: BertConfig, name="cls", **kwargs):
+        super().__init__(name=name, **kwargs)
+        self.predictions = MaskedLanguageModel(config)
+        self.seq_relationship = Logits(
+            2, config.hidden_size, config.initializer_range, name="seq_relationship"
+        )
+
+    def call(self, sequence_output, pooled_output, positions, embedding_table):
+        return {
+            "masked_lm_logits": self.predictions(sequence_output, positions, embedding_table),
+            "next_sentence_logits": self.seq_relationship(pooled_output),
+        }
+
+
+@keras.saving.register_keras_serializable("bert_tf")
+class Pretraining(Block):
+    """BERT with its pre-training heads, in one layer because they share the word embeddings."""
+
+    def __init__(self, config: BertConfig, name="pretraining", **kwargs):
+        super().__init__(name=name, **kwargs)
+        self.config = config
+        self.bert = BertModel(config)
+        self.cls = PretrainingHeads(config)
+
+    def call(self, inputs, training=False):
+        outputs = self.bert(inputs, training=training)
+        return self.cls(
+            outputs["sequence_output"],
+            outputs["pooled_output"],
+            inputs["masked_lm_positions"],
+            self.bert.get_embedding_table(),
+        )
+
+    def get_config(self):
+        return {**super().get_config(), "config": self.config.to_dict()}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**{**config, "config": BertConfig.from_dict(config["config"])})
+
+
+def classifier(config: BertConfig, num_labels: int, dropout_rate: float = 0.1) -> TaskModel:
+    """Scores of a sequence: {"logits": [B, L]} (run_classifier.py, create_model).
+
+    A regression has one label. As in Google's code the dropout before the scores is 0.1 whatever
+    the config says, and `output_weights`, `output_bias` have no scope in a checkpoint.
+    """
+    inputs = _inputs()
+    pooled = BertModel(config)(inputs)["pooled_output"]
+    pooled = Dropout(dropout_rate, name="dropout")(pooled)
+    logits = Logits(num_labels, config.hidden_size, name="classifier")(pooled)
+    return TaskModel(inputs, {"logits": logits})
+
+
+def span(config: BertConfig) -> TaskModel:
+    """Scores of answer bounds: {"start_logits": [B, F], "end_logits": [B, F]} (run_squad.py)."""
+    inputs = _inputs()
+    sequence = BertModel(config, add_pooler=False)(inputs)["sequence_output"]
+    return TaskModel(inputs, SpanHead(config.hidden_size)(sequence))
+
+
+def pretraining(config: BertConfig) -> TaskModel:
+    """Scores for pre-training (run_pretraining.py); takes `masked_lm_positions` [B, M] as well.
+
+    {"masked_lm_logits": [B, M, V], "next_sentence_logits": [B, 2]}.
+    """
+    inputs = _inputs("masked_lm_positions")
+    return TaskModel(inputs, Pretraining(config)(inputs))
+
+
+def _inputs(*more: str) -> dict[str, keras.KerasTensor]:
+    names = ("input_ids", "input_mask", "segment_ids", *more)
+    return {name: keras.Input((None,), dtype="int32", name=name) for name in names}

@@ -1,0 +1,312 @@
+"""BERT's encoder, as google-research/bert's modeling.py computes it.
+
+The letters of all shapes:
+  B  batch: sequences
+  F  from: positions that attend           T  to: positions attended to (T = F here)
+  N  attention heads                       H  size of a head
+  E  hidden size, N * H                    I  intermediate size
+  V  words in the vocabulary
+Inside the encoder a batch is one matrix [B*F, E]: its dense layers are then plain matrix
+products, and the gradient of a kernel is one as well.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+
+import keras
+import tensorflow as tf
+
+from bert_tf.config import BertConfig
+from bert_tf.dropout import Dropout, dropout_seed
+from bert_tf.layers import Block, Dense, LayerNorm, initializer
+
+__all__ = ["BertModel", "checkpoint_name", "dropout_seed"]
+
+
+class Embeddings(Block):
+    """Word + segment + position, normalized: ids [B, F] -> [B*F, E] (Devlin et al., figure 2)."""
+
+    def __init__(self, config: BertConfig, name="embeddings", **kwargs):
+        super().__init__(name=name, **kwargs)
+        self.config = config
+        self.layer_norm = LayerNorm(config.hidden_size, config.layer_norm_eps)
+        self.dropout = Dropout(config.hidden_dropout_prob)
+
+    def build(self, input_shape=None):
+        config = self.config
+        self.word_embeddings = self._table("word_embeddings", config.vocab_size)
+        self.token_type_embeddings = self._table("token_type_embeddings", config.type_vocab_size)
+        self.position_embeddings = self._table(
+            "position_embeddings", config.max_position_embeddings
+        )
+        super().build()
+
+    def _table(self, name: str, rows: int):
+        # Looked up and summed in float32 under every precision policy: casting V rows to look up
+        # a few would cost more than the lookup.
+        return self.add_weight(
+            shape=(rows, self.config.hidden_size),
+            initializer=initializer(self.config.initializer_range),
+            name=name,
+            dtype="float32",
+            autocast=False,
+        )
+
+    def call(self, input_ids, segment_ids, training=False):
+        length = input_ids.shape[1]
+        if length is not None and length > self.config.max_position_embeddings:
+            raise ValueError(
+                f"sequences of {length} tokens exceed this model's "
+                f"{self.config.max_position_embeddings} positions; truncate them"
+            )
+        # Its gradient keeps a row for each token: Google's optimizer clips by the norm of those.
+        words = tf.gather(tf.convert_to_tensor(self.word_embeddings), input_ids)
+        segments = tf.matmul(
+            tf.one_hot(segment_ids, self.config.type_vocab_size), self.token_type_embeddings
+        )
+        positions = self.position_embeddings[: tf.shape(input_ids)[1]]  # [F, E]
+        x = tf.reshape(words + segments + positions, [-1, self.config.hidden_size])
+        return self.dropout(self.layer_norm(x), training=training)  # [B*F, E]
+
+
+class SelfAttention(Block):
+    """Every position looks at every position: [B*F, E] -> [B*F, E] (Vaswani et al., 3.2)."""
+
+    def __init__(self, config: BertConfig, name="self", **kwargs):
+        super().__init__(name=name, **kwargs)
+        self.config = config
+        size, stddev = config.hidden_size, config.initializer_range
+        self.query = Dense(size, size, stddev, name="query")
+        self.key = Dense(size, size, stddev, name="key")
+        self.value = Dense(size, size, stddev, name="value")
+        self.dropout = Dropout(config.attention_probs_dropout_prob)
+
+    def call(self, x, mask, training=False):
+        heads = self.config.num_attention_heads
+        head_size = self.config.hidden_size // heads
+
+        def split(x):  # [B*F, E] -> [B, N, F, H]
+            x = tf.reshape(x, [tf.shape(mask)[0], -1, heads, head_size])
+            return tf.transpose(x, [0, 2, 1, 3])
+
+        q, k, v = split(self.query(x)), split(self.key(x)), split(self.value(x))
+        scores = tf.matmul(q, k, transpose_b=True) * (1 / math.sqrt(head_size)) + mask
+        probs = tf.cast(tf.nn.softmax(tf.cast(scores, tf.float32)), x.dtype)  # [B, N, F, T]
+        context = tf.matmul(self.dropout(probs, training=training), v)  # [B, N, F, H]
+        return tf.reshape(tf.transpose(context, [0, 2, 1, 3]), tf.shape(x))  # [B*F, E]
+
+
+class ResidualOutput(Block):
+    """`LayerNorm(residual + dropout(dense(x)))`: the end of both halves of a layer."""
+
+    def __init__(self, config: BertConfig, inputs: int, name="output", **kwargs):
+        super().__init__(name=name, **kwargs)
+        self.dense = Dense(inputs, config.hidden_size, config.initializer_range)
+        self.dropout = Dropout(config.hidden_dropout_prob)
+        self.layer_norm = LayerNorm(config.hidden_size, config.layer_norm_eps)
+
+    def call(self, x, residual, training=False):
+        return self.layer_norm(residual + self.dropout(self.dense(x), training=training))
+
+
+class Attention(Block):
+    """The first half of a layer: [B*F, E] -> [B*F, E]."""
+
+    def __init__(self, config: BertConfig, name="attention", **kwargs):
+        super().__init__(name=name, **kwargs)
+        self.self_attention = SelfAttention(config)
+        self.residual_output = ResidualOutput(config, config.hidden_size)
+
+    def call(self, x, mask, training=False):
+        context = self.self_attention(x, mask, training=training)
+        return self.residual_output(context, x, training=training)
+
+
+class Intermediate(Block):
+    """The wide layer of the second half: [B*F, E] -> [B*F, I]."""
+
+    def __init__(self, config: BertConfig, name="intermediate", **kwargs):
+        super().__init__(name=name, **kwargs)
+        self.dense = Dense(
+            config.hidden_size,
+            config.intermediate_size,
+            config.initializer_range,
+            config.hidden_act,
+        )
+
+    def call(self, x):
+        return self.dense(x)
+
+
+class EncoderLayer(Block):
+    """Attention, then a feed-forward network: [B*F, E] -> [B*F, E]."""
+
+    def __init__(self, config: BertConfig, name: str, **kwargs):
+        super().__init__(name=name, **kwargs)
+        self.attention = Attention(config)
+        self.intermediate = Intermediate(config)
+        self.residual_output = ResidualOutput(config, config.intermediate_size)
+
+    def call(self, x, mask, training=False):
+        x = self.attention(x, mask, training=training)
+        return self.residual_output(self.intermediate(x), x, training=training)
+
+
+class Encoder(Block):
+    """The stack: [B*F, E] and input_mask [B, F] -> the output of each layer, each [B*F, E]."""
+
+    def __init__(self, config: BertConfig, name="encoder", **kwargs):
+        super().__init__(name=name, **kwargs)
+        self.stack = [
+            EncoderLayer(config, name=f"layer_{i}") for i in range(config.num_hidden_layers)
+        ]
+
+    def call(self, x, input_mask, training=False):
+        # A masked position keeps a finite score, as in Google's: rows of padding stay numbers.
+        mask = (1 - tf.cast(input_mask, x.dtype)) * -10000
+        mask = mask[:, tf.newaxis, tf.newaxis, :]  # [B, 1, 1, T]
+        outputs = []
+        for layer in self.stack:
+            x = layer(x, mask, training=training)
+            outputs.append(x)
+        return outputs
+
+
+class Pooler(Block):
+    """A dense layer with tanh on the first token: [B, F, E] -> [B, E]."""
+
+    def __init__(self, config: BertConfig, name="pooler", **kwargs):
+        super().__init__(name=name, **kwargs)
+        size = config.hidden_size
+        self.dense = Dense(size, size, config.initializer_range, "tanh")
+
+    def call(self, x):
+        return self.dense(x[:, 0])
+
+
+@keras.saving.register_keras_serializable("bert_tf")
+class BertModel(Block):
+    """BERT as a Keras layer whose variables bear Google's names (google-research/bert, BertModel).
+
+    `bert = BertModel(config)` and then `bert({"input_ids": ..., "input_mask": ...,
+    "segment_ids": ...}, training=False)`, all integers [B, F]. The mask (1 real, 0 padding) and
+    the segments may be left out: ones, zeros. Returns a dict:
+
+      sequence_output   [B, F, E]  of the last layer
+      pooled_output     [B, E]     of the first token, unless `add_pooler=False`
+      encoder_outputs   list of one [B, F, E] for each layer
+      embedding_output  [B, F, E]
+
+    They have the policy's compute dtype. `build()` makes the variables without any input.
+
+    Raises:
+      ValueError: ids that are not integers, or sequences longer than the positions.
+      tf.errors.InvalidArgumentError: an id that is not in the vocabulary, on a CPU; compiled by
+        XLA the nearest id is taken instead, so check ids where they are made.
+    """
+
+    def __init__(self, config: BertConfig, add_pooler: bool = True, name="bert", **kwargs):
+        super().__init__(name=name, **kwargs)
+        self.config = config
+        self.embeddings = Embeddings(config)
+        self.encoder = Encoder(config)
+        self.pooler = Pooler(config) if add_pooler else None
+        self._set_latest(None)
+
+    def __call__(self, inputs, *args, **kwargs):
+        outputs = super().__call__(inputs, *args, **kwargs)
+        self._set_latest(outputs)
+        return outputs
+
+    def call(self, inputs, training=False):
+        input_ids, input_mask, segment_ids = _model_inputs(inputs)
+
+        def unflatten(x):  # [B*F, E] -> [B, F, E]
+            return tf.reshape(x, [*_shape(input_ids), self.config.hidden_size])
+
+        x = self.embeddings(input_ids, segment_ids, training=training)
+        layers = self.encoder(x, input_mask, training=training)
+        outputs = {
+            "sequence_output": unflatten(layers[-1]),
+            "encoder_outputs": [unflatten(layer) for layer in layers],
+            "embedding_output": unflatten(x),
+        }
+        if self.pooler is not None:
+            outputs["pooled_output"] = self.pooler(outputs["sequence_output"])
+        return outputs
+
+    def get_pooled_output(self):
+        """[B, E], of the latest call, as the next three."""
+        return self._latest["pooled_output"]
+
+    def get_sequence_output(self):
+        """[B, F, E]."""
+        return self._latest["sequence_output"]
+
+    def get_all_encoder_layers(self):
+        """A list of one [B, F, E] for each layer."""
+        return self._latest["encoder_outputs"]
+
+    def get_embedding_output(self):
+        """[B, F, E], after LayerNorm and dropout."""
+        return self._latest["embedding_output"]
+
+    def get_embedding_table(self):
+        """The word embeddings, a variable [V, E]."""
+        return self.embeddings.word_embeddings
+
+    def _set_latest(self, outputs):
+        # Past Keras's attribute tracking: these are tensors, no part of the layer's state.
+        self.__dict__["_latest"] = outputs
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "config": self.config.to_dict(),
+            "add_pooler": self.pooler is not None,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**{**config, "config": BertConfig.from_dict(config["config"])})
+
+
+def _model_inputs(inputs):
+    """input_ids, input_mask and segment_ids, each [B, F], from the dict a caller gave."""
+    if not isinstance(inputs, dict) or inputs.get("input_ids") is None:
+        raise ValueError(
+            'BertModel is called with a dict: {"input_ids": [B, F], "input_mask": [B, F], '
+            '"segment_ids": [B, F]}; the last two may be left out'
+        )
+    for name, ids in inputs.items():
+        if ids is not None and not tf.as_dtype(ids.dtype).is_integer:
+            raise ValueError(f"{name} is {ids.dtype}; integers are expected")
+    input_ids = tf.convert_to_tensor(inputs["input_ids"])
+    mask, segments = inputs.get("input_mask"), inputs.get("segment_ids")
+    mask = tf.ones_like(input_ids) if mask is None else mask
+    segments = tf.zeros_like(input_ids) if segments is None else segments
+    return input_ids, mask, segments
+
+
+def _shape(x):
+    """The static shape where it is known, else the dynamic one: [B, F]."""
+    return x.shape if x.shape.is_fully_defined() else tf.unstack(tf.shape(x))
+
+
+_ENCODER_PATH = re.compile(r"(?:^|/)((?:embeddings|encoder/layer_\d+|pooler)/.*)$")
+_HEAD_PATH = re.compile(r"(?:^|/)(cls/.*)$")
+
+
+def checkpoint_name(variable) -> str:
+    """Google's name of a variable of our models: its path, free of what the user's model adds.
+
+    `bert/encoder/layer_0/attention/self/query/kernel`, `cls/squad/output_weights`; the
+    classifier's two have no scope: `output_weights`, `output_bias`.
+    """
+    if match := _ENCODER_PATH.search(variable.path):
+        return f"bert/{match[1]}"
+    if match := _HEAD_PATH.search(variable.path):
+        return match[1]
+    return variable.path.rsplit("/", 1)[-1]

@@ -1,0 +1,148 @@
+"""The heads against outputs recorded from Google's code."""
+
+import dataclasses
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from test_modeling import INPUTS, close, load_golden, restore
+
+from bert_tf import heads
+from bert_tf.modeling import BertModel, checkpoint_name
+
+MODELS = {
+    "classifier": lambda config: heads.classifier(config, num_labels=3),
+    "span": heads.span,
+    "pretraining": heads.pretraining,
+}
+VARIABLES = {
+    "classifier": ["output_weights", "output_bias"],
+    "span": ["cls/squad/output_weights", "cls/squad/output_bias"],
+    "pretraining": [
+        "cls/predictions/output_bias",
+        "cls/predictions/transform/dense/kernel",
+        "cls/predictions/transform/dense/bias",
+        "cls/predictions/transform/LayerNorm/beta",
+        "cls/predictions/transform/LayerNorm/gamma",
+        "cls/seq_relationship/output_weights",
+        "cls/seq_relationship/output_bias",
+    ],
+}
+
+
+@pytest.fixture(scope="module", params=["gelu", "relu_types16"])
+def golden(request):
+    return load_golden(request.param)
+
+
+def restored(head, golden):
+    config, arrays, reader = golden
+    model = MODELS[head](config)
+    restore(model, reader)
+    return model, {name: arrays[name] for name in model.input}
+
+
+def test_classifier_logits(golden):
+    model, inputs = restored("classifier", golden)
+    close(model(inputs)["logits"], golden[1]["out/class_logits"])
+
+
+def test_span_logits(golden):
+    model, inputs = restored("span", golden)
+    outputs = model(inputs)
+    close(outputs["start_logits"], golden[1]["out/squad_start_logits"])
+    close(outputs["end_logits"], golden[1]["out/squad_end_logits"])
+
+
+def test_pretraining_losses(golden):
+    _, arrays, _ = golden
+    model, inputs = restored("pretraining", golden)
+    outputs = tf.function(model)(inputs)
+
+    words = tf.nn.log_softmax(outputs["masked_lm_logits"])  # [B, M, V]
+    close(tf.reshape(words, [-1, words.shape[-1]]), arrays["out/masked_lm_log_probs"])
+    losses = -tf.gather(words, arrays["masked_lm_ids"], batch_dims=2)
+    close(tf.reshape(losses, [-1]), arrays["out/masked_lm_per_example"])
+    weights = arrays["masked_lm_weights"]
+    loss = tf.reduce_sum(losses * weights) / (tf.reduce_sum(weights) + 1e-5)
+    close(loss, arrays["out/masked_lm_loss"])
+
+    following = tf.nn.log_softmax(outputs["next_sentence_logits"])
+    close(following, arrays["out/next_sentence_log_probs"])
+    loss = -tf.reduce_mean(tf.gather(following, arrays["next_sentence_labels"], batch_dims=1))
+    close(loss, arrays["out/next_sentence_loss"])
+
+
+@pytest.mark.parametrize("head", MODELS)
+def test_variables_have_googles_names_and_shapes(head):
+    config, _, reader = load_golden("gelu")
+    model = MODELS[head](config)
+    shapes = {checkpoint_name(v): list(v.shape) for v in model.variables}
+    expected = reader.get_variable_to_shape_map()
+    assert shapes == {name: expected[name] for name in shapes}
+    assert [name for name in shapes if not name.startswith("bert/")] == VARIABLES[head]
+    encoder = {checkpoint_name(v) for v in model.bert.variables}
+    assert encoder == {name for name in shapes if name.startswith("bert/")}
+    assert ("bert/pooler/dense/kernel" in encoder) == (head != "span")
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras's
+@pytest.mark.parametrize("head", MODELS)
+def test_round_trips(head, tmp_path):
+    golden = load_golden("gelu")
+    model, inputs = restored(head, golden)
+    expected = model(inputs)
+
+    model.save(tmp_path / "model.keras")
+    again = keras.models.load_model(tmp_path / "model.keras")
+    assert isinstance(again.bert, BertModel)
+    assert [checkpoint_name(v) for v in again.variables] == [
+        checkpoint_name(v) for v in model.variables
+    ]
+    model.save_weights(tmp_path / "model.weights.h5")
+    fresh = MODELS[head](golden[0])
+    fresh.load_weights(tmp_path / "model.weights.h5")
+    for reloaded in (again, fresh):
+        for name, value in reloaded(inputs).items():
+            close(value, expected[name], atol=0)
+
+
+def test_bfloat16_logits_are_float32():
+    golden = load_golden("gelu")
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        for head in MODELS:
+            model, inputs = restored(head, golden)
+            assert {x.dtype for x in model(inputs).values()} == {tf.float32}
+            assert {v.dtype for v in model.variables} == {"float32"}
+            if head == "classifier":
+                close(model(inputs)["logits"], golden[1]["out/class_logits"], atol=0.05)
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def test_dropout_before_the_classifier_is_its_own():
+    config, arrays, _ = load_golden("gelu")
+    config = dataclasses.replace(config, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+    inputs = {name: arrays[name] for name in INPUTS}
+
+    def varies(**options):
+        model = heads.classifier(config, 3, **options)
+        first, second = (model(inputs, training=True)["logits"].numpy() for _ in range(2))
+        return (first != second).any()
+
+    assert varies()
+    assert not varies(dropout_rate=0.0)
+
+
+def test_tied_embeddings_have_one_dense_gradient():
+    config, arrays, _ = load_golden("gelu")
+    model = heads.pretraining(config)
+    with tf.GradientTape() as tape:
+        logits = model({name: arrays[name] for name in model.input})["masked_lm_logits"]
+        loss = tf.reduce_sum(logits**2)
+    gradient = tape.gradient(loss, model.bert.get_embedding_table())
+    assert isinstance(gradient, tf.Tensor)
+    assert np.all(np.any(gradient, axis=1))  # every word is scored
