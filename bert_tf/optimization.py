@@ -1,0 +1,201 @@
+"""Google's optimizer: warm-up and decay of the learning rate, clipping, BERT's Adam.
+
+The numbers are those of google-research/bert's optimization.py, which no Keras optimizer gives:
+the moments are not corrected for bias, the decay of weights is part of the update, and gradients
+are clipped by their global norm after all replicas have been summed.
+
+An optimizer is a function (weight, m, v, gradient, learning_rate, weight_decay) -> (weight, m, v)
+of float32 tensors of one shape, and its entry in `OPTIMIZERS`.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable
+
+import keras
+import tensorflow as tf
+
+from bert_tf.modeling import checkpoint_name
+
+Variable = tf.Variable | keras.Variable
+Rule = Callable[..., tuple[tf.Tensor, tf.Tensor, tf.Tensor]]
+
+CLIP_NORM = 1.0
+WEIGHT_DECAY = 0.01
+_NOT_DECAYED = re.compile("LayerNorm|layer_norm|bias")
+
+
+def adamw(weight, m, v, gradient, learning_rate, weight_decay):
+    """BERT's Adam (optimization.py, AdamWeightDecayOptimizer.apply_gradients)."""
+    beta_1, beta_2, epsilon = 0.9, 0.999, 1e-6
+    m = beta_1 * m + (1 - beta_1) * gradient
+    v = beta_2 * v + (1 - beta_2) * tf.square(gradient)
+    update = m / (tf.sqrt(v) + epsilon)
+    if weight_decay:
+        update += weight_decay * weight
+    return weight - learning_rate * update, m, v
+
+
+OPTIMIZERS: dict[str, Rule] = {"adamw": adamw}
+
+
+def decayed(name: str) -> bool:
+    """Whether the variable of this checkpoint name decays: all but LayerNorms and biases do."""
+    return not _NOT_DECAYED.search(name)
+
+
+def create_optimizer(
+    learning_rate: float, num_train_steps: int, num_warmup_steps: int, name: str = "adamw"
+) -> Optimizer:
+    """Google's `create_optimizer`; call it inside `strategy.scope()` where there is a strategy.
+
+    Args:
+      learning_rate: the peak, before the decay.
+      num_train_steps: steps of the whole run; the learning rate reaches 0 there.
+      num_warmup_steps: steps in which the learning rate grows from 0; may be 0.
+      name: a key of `OPTIMIZERS`.
+
+    Raises:
+      ValueError: an unknown name, or no steps.
+    """
+    if name not in OPTIMIZERS:
+        raise ValueError(f"no optimizer is called {name!r}; choose one of {sorted(OPTIMIZERS)}")
+    if num_train_steps < 1:
+        raise ValueError(f"num_train_steps={num_train_steps}; at least one step is needed")
+    return Optimizer(OPTIMIZERS[name], learning_rate, num_train_steps, num_warmup_steps)
+
+
+class Optimizer:
+    """Updates variables, one step for each `apply_gradients`; made by `create_optimizer`.
+
+    Attributes:
+      global_step: int64 variable, the number of steps done.
+      slots: the two moments of each variable, under "<checkpoint name>/adam_m" and
+        "<checkpoint name>/adam_v", as Google's checkpoints call them. float32 variables.
+    """
+
+    def __init__(self, rule: Rule, learning_rate: float, num_train_steps: int, num_warmup: int):
+        self._rule = rule
+        self._peak = learning_rate
+        self._num_train_steps = num_train_steps
+        self._num_warmup_steps = num_warmup
+        self._strategy = tf.distribute.get_strategy()
+        with tf.init_scope():
+            self.global_step = tf.Variable(0, False, name="global_step", dtype=tf.int64)
+        self.slots: dict[str, tf.Variable] = {}
+
+    @property
+    def learning_rate(self) -> tf.Tensor:
+        """Of the step to come, a float32 scalar.
+
+        Step s = 1, 2, ... has `peak * s / num_warmup_steps` before that many steps are done, and
+        then `peak * (1 - s / num_train_steps)`, a line that the warm-up does not shift. (Google's
+        graph reads `global_step` and raises it in no fixed order; the recorded runs raise it
+        first, so the rate 0 of a step 0 is never used, and the last step has rate 0.)
+        """
+        step = tf.cast(self.global_step + 1, tf.float32)
+        done = tf.minimum(step, self._num_train_steps) / self._num_train_steps
+        rate = self._peak * (1.0 - done)
+        if not self._num_warmup_steps:
+            return rate
+        growing = self._peak * (step / self._num_warmup_steps)
+        return tf.where(step < self._num_warmup_steps, growing, rate)
+
+    def build(self, variables: Iterable[Variable]) -> None:
+        """Makes the slots that are not there yet, all zeros.
+
+        Raises:
+          ValueError: two variables have one name, or this is not the strategy of the optimizer.
+        """
+        if tf.distribute.get_strategy() is not self._strategy:
+            raise ValueError(
+                "the optimizer was made under another tf.distribute strategy than its variables; "
+                "call create_optimizer and build inside strategy.scope()"
+            )
+        variables = list(variables)
+        name, count = Counter(map(_name, variables)).most_common(1)[0]
+        if count > 1:
+            raise ValueError(f"{count} variables are called {name!r}; give their layers names")
+        for variable in variables:
+            for slot in _slot_names(_name(variable)):
+                if slot not in self.slots:
+                    with tf.init_scope():
+                        zeros = tf.zeros(variable.shape)
+                        self.slots[slot] = tf.Variable(zeros, trainable=False, name=slot)
+
+    def apply_gradients(
+        self, grads_and_vars: Iterable[tuple[tf.Tensor | tf.IndexedSlices | None, Variable]]
+    ) -> tf.Tensor:
+        """One step: clips by the global norm, updates the variables, counts the step.
+
+        Under a strategy call it in replica context (inside `strategy.run`) with gradients that
+        are already reduced: each replica then updates its own copy, and all stay equal.
+
+        Args:
+          grads_and_vars: pairs; a gradient of None leaves its variable alone.
+
+        Returns:
+          The global norm before clipping, a float32 scalar. Where it is not finite, variables
+          and slots have kept their values, and the caller is the one to stop.
+        """
+        pairs = [(g, v) for g, v in grads_and_vars if g is not None]
+        if not pairs:
+            raise ValueError("no variable has a gradient; does the loss depend on the model?")
+        self.build(variable for _, variable in pairs)
+        # Of the rows of an embedding, as tf.clip_by_global_norm does it in Google's code: a token
+        # that occurs twice counts twice. Only then are repeated rows summed.
+        norm = tf.linalg.global_norm([gradient for gradient, _ in pairs])
+        scale = CLIP_NORM * tf.minimum(1.0 / norm, 1.0 / CLIP_NORM)
+        learning_rate, finite = self.learning_rate, tf.math.is_finite(norm)
+        for gradient, variable in pairs:
+            name = _name(variable)
+            update = _compiled(self._rule, variable.shape, WEIGHT_DECAY if decayed(name) else 0.0)
+            updated = [_value(variable), *(self.slots[slot] for slot in _slot_names(name))]
+            # A handle is that of this replica's copy; a variable that is passed to a function
+            # would be that of the first replica.
+            handles = [v.handle for v in updated]
+            update(*handles, tf.convert_to_tensor(gradient), scale, learning_rate, finite)
+        self.global_step.assign_add(1)
+        return norm
+
+
+@functools.cache
+def _compiled(rule: Rule, shape: tf.TensorShape, weight_decay: float) -> Callable[..., None]:
+    """`rule` for variables of one shape, as a single pass over the memory.
+
+    (TensorFlow's own fused kernel, ResourceApplyAdam, takes 1 - beta_2 in float32, which makes v
+    1.3e-5 too small, and knows no decay: at learning rates of fine-tuning, decay by itself rounds
+    away, while as a part of the update it does not.)
+    """
+    resource, scalar = tf.TensorSpec([], tf.resource), tf.TensorSpec([], tf.float32)
+    signature = [resource] * 3 + [tf.TensorSpec(shape), scalar, scalar, tf.TensorSpec([], tf.bool)]
+
+    @tf.function(input_signature=signature, jit_compile=True, autograph=False)
+    def update(weight, m, v, gradient, scale, learning_rate, finite):
+        handles = weight, m, v
+        old = [tf.raw_ops.ReadVariableOp(resource=h, dtype=tf.float32) for h in handles]
+        old = [tf.ensure_shape(value, shape) for value in old]
+        new = rule(*old, gradient * scale, learning_rate, weight_decay)
+        for handle, before, after in zip(handles, old, new, strict=True):
+            value = tf.where(finite, after, before)
+            tf.raw_ops.AssignVariableOp(resource=handle, value=value)
+
+    with tf.init_scope(), tf.device(None):  # traced once for all graphs and all devices
+        return update.get_concrete_function()
+
+
+def _name(variable: Variable) -> str:
+    if isinstance(variable, keras.Variable):
+        return checkpoint_name(variable)
+    return variable.name.removesuffix(":0")
+
+
+def _slot_names(name: str) -> tuple[str, str]:
+    return f"{name}/adam_m", f"{name}/adam_v"
+
+
+def _value(variable: Variable) -> tf.Variable:
+    return variable.value if isinstance(variable, keras.Variable) else variable

@@ -1,0 +1,254 @@
+"""The optimizer against Google's recorded steps, and its behaviour under strategies."""
+
+import pathlib
+import subprocess
+import sys
+import textwrap
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from bert_tf.config import BertConfig
+from bert_tf.heads import classifier
+from bert_tf.modeling import checkpoint_name
+from bert_tf.optimization import create_optimizer, decayed
+
+GOLDEN = pathlib.Path(__file__).parent / "golden"
+
+
+def by_prefix(arrays, prefix):
+    return {k.removeprefix(prefix): arrays[k] for k in arrays if k.startswith(prefix)}
+
+
+@pytest.fixture(scope="module")
+def golden():
+    return np.load(GOLDEN / "optimization.npz")
+
+
+def golden_optimizer(golden):
+    numbers = (golden[k].item() for k in ("init_lr", "num_train_steps", "num_warmup_steps"))
+    return create_optimizer(*numbers)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_every_step_equals_googles(golden, compiled):
+    optimizer = golden_optimizer(golden)
+    initial, gradients, after = (by_prefix(golden, p) for p in ("init/", "grad/", "after/"))
+    variables = {name: tf.Variable(value, name=name) for name, value in initial.items()}
+    step = tf.function(optimizer.apply_gradients) if compiled else optimizer.apply_gradients
+    for i in range(12):
+        step([(tf.constant(gradients[n][i], tf.float32), v) for n, v in variables.items()])
+        for name, variable in variables.items():
+            np.testing.assert_allclose(variable, after[name][i], rtol=0, atol=1e-6, err_msg=name)
+    assert optimizer.global_step.numpy() == 12
+
+
+def test_moments_are_googles_formula(golden):
+    optimizer = golden_optimizer(golden)
+    name = "output_weights"
+    variable = tf.Variable(golden[f"init/{name}"], name=name)
+    m = v = 0.0
+    for gradient in golden[f"grad/{name}"]:
+        optimizer.apply_gradients([(tf.constant(gradient, tf.float32), variable)])
+        gradient = gradient / max(1.0, np.linalg.norm(gradient))
+        m, v = 0.9 * m + 0.1 * gradient, 0.999 * v + 0.001 * gradient**2
+    np.testing.assert_allclose(optimizer.slots["output_weights/adam_m"], m, rtol=1e-5, atol=1e-8)
+    np.testing.assert_allclose(optimizer.slots["output_weights/adam_v"], v, rtol=2e-6)
+
+
+def test_training_a_classifier_follows_googles_trajectory():
+    golden = np.load(GOLDEN / "classifier/trajectory.npz")
+    source = GOLDEN / "modeling/gelu"
+    config = BertConfig.from_json_file(source / "bert_config.json")
+    config = BertConfig.from_dict(
+        config.to_dict() | {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    )
+    model = classifier(config, num_labels=3, dropout_rate=0.0)
+    start = tf.train.load_checkpoint(str(source / "bert_model.ckpt"))
+    for variable in model.variables:
+        variable.assign(start.get_tensor(checkpoint_name(variable)))
+    numbers = (golden[k].item() for k in ("learning_rate", "num_train_steps", "num_warmup_steps"))
+    optimizer = create_optimizer(*numbers)
+
+    @tf.function
+    def step(inputs, labels):
+        with tf.GradientTape() as tape:
+            logits = model(inputs, training=True)["logits"]
+            loss = tf.reduce_mean(
+                tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
+            )
+        gradients = tape.gradient(loss, model.trainable_variables)
+        optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
+        return loss
+
+    names = ("input_ids", "input_mask", "segment_ids")
+    losses = [
+        step({name: tf.constant(golden[name][i]) for name in names}, golden["label_ids"][i]).numpy()
+        for i in range(10)
+    ]
+    np.testing.assert_allclose(losses, golden["losses"], rtol=0, atol=1e-5)
+    final = by_prefix(golden, "final/")
+    assert set(final) == {checkpoint_name(v) for v in model.variables}
+    for variable in model.variables:
+        name = checkpoint_name(variable)
+        np.testing.assert_allclose(variable, final[name], rtol=0, atol=1e-5, err_msg=name)
+
+
+def test_rows_of_an_embedding_count_one_by_one_in_the_norm():
+    optimizer = create_optimizer(0.1, 10, 0)
+    table = tf.Variable(tf.zeros([3, 2]), name="word_embeddings")
+    rows = tf.IndexedSlices(tf.ones([2, 2]), tf.constant([1, 1]), tf.constant([3, 2]))
+    assert optimizer.apply_gradients([(rows, table)]).numpy() == pytest.approx(2.0)
+    # Summed, halved by clipping, times 1 - beta_1.
+    moment = optimizer.slots["word_embeddings/adam_m"].numpy()
+    np.testing.assert_allclose(moment, [[0, 0], [0.1, 0.1], [0, 0]], rtol=1e-6)
+
+
+def test_learning_rate_grows_then_follows_the_unshifted_line():
+    optimizer = create_optimizer(1.0, 10, 4)
+    rates = []
+    for step in range(11):
+        optimizer.global_step.assign(step)
+        rates.append(optimizer.learning_rate.numpy())
+    np.testing.assert_allclose(
+        rates, [0.25, 0.5, 0.75, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0.0, 0.0], atol=1e-7
+    )
+    assert create_optimizer(1.0, 10, 0).learning_rate.numpy() == pytest.approx(0.9)
+
+
+def test_which_weights_decay():
+    layer = "bert/encoder/layer_0/output"
+    assert all(map(decayed, [f"{layer}/dense/kernel", "output_weights", "bert/embeddings/x"]))
+    for name in (f"{layer}/dense/bias", f"{layer}/LayerNorm/gamma", "output_bias", "layer_norm/x"):
+        assert not decayed(name)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_gradient_that_is_not_finite_shows_and_changes_nothing(bad):
+    optimizer = create_optimizer(0.1, 10, 0)
+    kernel, bias = tf.Variable([1.0, 2.0], name="kernel"), tf.Variable([3.0], name="bias")
+    optimizer.apply_gradients([(tf.constant([0.1, 0.2]), kernel), (tf.constant([0.1]), bias)])
+    state = [kernel, bias, *optimizer.slots.values()]
+    before = [v.numpy() for v in state]
+    norm = optimizer.apply_gradients(
+        [(tf.constant([bad, 0.0]), kernel), (tf.constant([0.1]), bias)]
+    )
+    assert not np.isfinite(norm)
+    for variable, value in zip(state, before, strict=True):
+        np.testing.assert_array_equal(variable, value)
+
+
+def test_a_gradient_of_zero_is_no_division_by_zero():
+    optimizer = create_optimizer(0.1, 10, 0)
+    bias = tf.Variable([3.0], name="bias")
+    assert optimizer.apply_gradients([(tf.constant([0.0]), bias)]).numpy() == 0
+    assert bias.numpy() == 3.0
+
+
+def test_slots_are_made_once_and_a_gradient_of_none_is_skipped():
+    optimizer = create_optimizer(0.1, 10, 0)
+    used = keras.Variable([1.0], name="output_weights")
+    unused = keras.Variable([1.0], name="output_bias")
+    optimizer.build([used, unused])
+    slots = dict(optimizer.slots)
+    assert list(slots) == [
+        "output_weights/adam_m",
+        "output_weights/adam_v",
+        "output_bias/adam_m",
+        "output_bias/adam_v",
+    ]
+    optimizer.apply_gradients([(tf.constant([1.0]), used), (None, unused)])
+    assert all(optimizer.slots[name] is variable for name, variable in slots.items())
+    assert used.numpy() != 1.0 and unused.numpy() == 1.0
+    assert slots["output_weights/adam_m"].numpy() == pytest.approx(0.1)
+    assert slots["output_bias/adam_m"].numpy() == 0.0
+
+
+def test_a_model_in_bfloat16_is_updated_in_float32():
+    layer = keras.layers.Dense(1, dtype="mixed_bfloat16", name="output_weights")
+    layer.build([None, 1])
+    layer.kernel.assign([[1.0]])
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(layer(tf.ones([1, 1])))
+    gradient = tape.gradient(loss, layer.kernel.value)
+    create_optimizer(1e-4, 1000, 0).apply_gradients([(gradient, layer.kernel)])
+    # Less than bfloat16 can tell from 1: 1 - 1e-4 * 0.999 * (0.1 / sqrt(0.001) + 0.01).
+    np.testing.assert_allclose(layer.kernel, [[1 - 0.999e-4 * (0.1 / 0.001**0.5 + 0.01)]], 1e-7)
+
+
+def test_what_cannot_work_is_refused():
+    with pytest.raises(ValueError, match="no optimizer is called 'adam'; choose one of"):
+        create_optimizer(0.1, 10, 0, name="adam")
+    with pytest.raises(ValueError, match="num_train_steps=0"):
+        create_optimizer(0.1, 0, 0)
+    twins = [tf.Variable(0.0, name="w"), tf.Variable(0.0, name="w")]
+    with pytest.raises(ValueError, match="2 variables are called 'w'"):
+        create_optimizer(0.1, 10, 0).build(twins)
+    with pytest.raises(ValueError, match="no variable has a gradient"):
+        create_optimizer(0.1, 10, 0).apply_gradients([(None, twins[0])])
+
+
+TWO_REPLICAS = """
+    import keras, numpy as np, tensorflow as tf
+    from bert_tf.optimization import create_optimizer
+
+    cpu, = tf.config.list_physical_devices("CPU")
+    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+
+    def train(strategy):
+        with strategy.scope():
+            kernel = keras.Variable(np.linspace(-1, 1, 6).reshape(3, 2), name="output_weights")
+            table = tf.Variable(tf.ones([4, 2]), name="word_embeddings")
+            optimizer = create_optimizer(0.1, 5, 2)
+            optimizer.build([kernel, table])
+        replicas = strategy.num_replicas_in_sync
+
+        def replica_step(x, ids):  # this replica's share of two examples
+            context = tf.distribute.get_replica_context()
+            i = context.replica_id_in_sync_group
+            size = 2 // replicas
+            x, ids = x[i * size : (i + 1) * size], ids[i * size : (i + 1) * size]
+            with tf.GradientTape() as tape:
+                y = tf.matmul(x, tf.convert_to_tensor(kernel)) + tf.gather(table, ids)
+                loss = tf.reduce_sum(y**2)
+            gradients = tape.gradient(loss, [kernel.value, table])
+            if replicas > 1:
+                gradients = context.all_reduce("SUM", gradients)
+            return optimizer.apply_gradients(zip(gradients, [kernel, table]))
+
+        step = tf.function(lambda x, ids: strategy.run(replica_step, args=(x, ids)))
+        norms = []
+        for seed in range(4):
+            x = tf.random.stateless_normal([2, 3], [seed, 0])
+            norms += strategy.experimental_local_results(step(x, tf.constant([2, seed])))
+        state = [kernel.value, table, optimizer.global_step, *optimizer.slots.values()]
+        return norms, [[copy.numpy() for copy in strategy.experimental_local_results(v)] for v in state]
+
+    one_norms, one = train(tf.distribute.get_strategy())
+    two_norms, two = train(tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]))
+    np.testing.assert_allclose(two_norms[0::2], one_norms, rtol=1e-6)
+    np.testing.assert_array_equal(two_norms[0::2], two_norms[1::2])
+    assert one[2][0] == 4
+    for (expected,), (first, second) in zip(one, two, strict=True):
+        np.testing.assert_allclose(first, expected, rtol=2e-6, atol=1e-7)
+        np.testing.assert_array_equal(first, second)
+
+    optimizer = create_optimizer(0.1, 5, 2)
+    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    with strategy.scope():
+        try:
+            optimizer.build([tf.Variable(0.0, name="w")])
+        except ValueError as error:
+            assert "inside strategy.scope()" in str(error)
+            print("two replicas make one step")
+"""
+
+
+def test_two_replicas_make_the_step_of_one():
+    # A process of its own: logical devices are set before TensorFlow starts.
+    command = [sys.executable, "-c", textwrap.dedent(TWO_REPLICAS)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip().endswith("two replicas make one step")
