@@ -1,0 +1,83 @@
+"""Converts a checkpoint: `python -m bert_tf.checkpoints.convert --from ... --to ...`.
+
+The config and the vocabulary go along. The target's name says the format (`bert_model.ckpt`,
+`model.safetensors`, `model.weights.h5`); for a folder `--format` does.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from bert_tf import checkpoints
+from bert_tf.checkpoints import location, names
+from bert_tf.config import BertConfig
+
+
+def convert(
+    source: str, target: str, format: str | None = None, strip_optimizer: bool = False
+) -> str:
+    """Reads one checkpoint and writes another; values are kept to the bit.
+
+    Args:
+      source: as `checkpoints.read`.
+      target: as the path of `checkpoints.save`.
+      format: "google", "huggingface" or "keras"; by default what the target's name says.
+      strip_optimizer: leave Adam's slots and global_step out, as the last two formats always do.
+
+    Returns:
+      What was done, for people.
+
+    Raises:
+      ValueError: the format is not known, or a part of the source is missing.
+      OSError: the target could not be written.
+    """
+    format = format or location.format_of(target)
+    if format is None:
+        raise ValueError(
+            f"--to={target} does not say the format; add --format={'|'.join(location.FORMATS)}, or "
+            "end it in .ckpt, .safetensors or .weights.h5"
+        )
+    place = location.locate(source)
+    tensors = checkpoints.read(source)
+    dropped = 0
+    if strip_optimizer or format != location.GOOGLE:
+        model = {name: x for name, x in tensors.items() if not names.is_optimizer_state(name)}
+        dropped = len(tensors) - len(model)
+        tensors = model
+    path = checkpoints.save(
+        tensors,
+        target,
+        format,
+        config=BertConfig.from_json_file(place.config_file) if place.config_file else None,
+        vocab_file=place.vocab_file,
+        do_lower_case=place.do_lower_case,
+    )
+    slots = f", without {dropped} of the optimizer's state" if dropped else ""
+    lines = [f"{path}: {len(tensors)} tensors{slots}"]
+    if place.do_lower_case is not None:
+        lines.append(f"do_lower_case={place.do_lower_case}: {place.case_reason}")
+    for part, file in (("config", place.config_file), ("vocabulary", place.vocab_file)):
+        if file is None:
+            lines.append(f"no {part} beside {source}, so none was written")
+    return "\n".join(lines)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bert_tf.checkpoints.convert", description=__doc__.splitlines()[0]
+    )
+    parser.add_argument("--from", dest="source", required=True, help="folder, prefix or file")
+    parser.add_argument("--to", dest="target", required=True, help="prefix, file or folder")
+    parser.add_argument("--format", choices=location.FORMATS, help="for a target that is a folder")
+    parser.add_argument("--strip_optimizer", action="store_true", help="leave out Adam's slots")
+    arguments = parser.parse_args(argv)
+    try:
+        print(convert(**vars(arguments)))
+    except (ValueError, OSError) as error:
+        parser.error(str(error))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,105 @@
+"""Files that are either complete or not there, and errors that name them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import tensorflow as tf
+from tensorflow.io import gfile
+
+STAGING_PREFIX = ".saving-"  # a folder so named is what an interrupted save left behind
+
+
+class DamagedCheckpointError(ValueError):
+    """A checkpoint that is truncated or corrupted; the message names the file."""
+
+
+def damaged(path: str, reason: Any) -> DamagedCheckpointError:
+    """The error for a file that cannot be read as what its name says."""
+    return DamagedCheckpointError(
+        f"{path} is damaged or incomplete ({str(reason).strip()}); fetch or write it again"
+    )
+
+
+def size(path: str) -> int:
+    """Bytes in a file; a missing one is a `DamagedCheckpointError`."""
+    try:
+        return gfile.stat(path).length
+    except tf.errors.NotFoundError as error:
+        raise damaged(path, "the file is missing") from error
+
+
+@contextlib.contextmanager
+def staged(path: str, last: str) -> Iterator[str]:
+    """Yields an empty folder for a checkpoint's files; they appear beside `path` at the end.
+
+    The checkpoint counts as complete when `last` (a file's name) is there, so an older file of
+    that name goes first and the new one comes last: whenever the process dies, readers see the
+    old checkpoint, none, or the new one. An exception in the block leaves everything as it was.
+
+    Args:
+      path: the checkpoint, a file or prefix; its folder is made if need be.
+      last: the name of the file without which the others mean nothing.
+
+    Raises:
+      OSError: the files could not be written; the message names `path` and the cause.
+    """
+    folder = os.path.dirname(path) or "."
+    staging = os.path.join(folder, STAGING_PREFIX + os.path.basename(path))
+    try:
+        try:
+            remove_tree(staging)
+            gfile.makedirs(staging)
+            yield staging
+            _publish(staging, folder, last)
+        finally:
+            remove_tree(staging)
+    except (OSError, tf.errors.OpError) as error:
+        reason = str(getattr(error, "message", None) or error).splitlines()[0]
+        raise OSError(
+            f"could not save {path}: {reason}; the folder must be writable and have enough space"
+        ) from error
+
+
+def _publish(staging: str, folder: str, last: str) -> None:
+    names = sorted(gfile.listdir(staging), key=lambda name: (name == last, name))
+    if "://" not in staging:
+        for name in names:
+            _flush(os.path.join(staging, name))
+    if gfile.exists(os.path.join(folder, last)):
+        gfile.remove(os.path.join(folder, last))
+    for name in names:
+        gfile.rename(os.path.join(staging, name), os.path.join(folder, name), overwrite=True)
+
+
+def _flush(path: str) -> None:
+    """Waits until the file is on the disk, so that a power cut cannot empty it after its rename."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_file(path: str, contents: bytes) -> None:
+    """Writes a small file: either whole or not there."""
+    name = os.path.basename(path)
+    with staged(path, last=name) as staging, gfile.GFile(os.path.join(staging, name), "wb") as file:
+        file.write(contents)
+
+
+def remove_tree(folder: str) -> None:
+    """Removes a folder, if it is there."""
+    if gfile.exists(folder):
+        gfile.rmtree(folder)
+
+
+def remove_stale(folder: str) -> list[str]:
+    """Removes what interrupted saves left in `folder`; returns the names."""
+    names = [name for name in gfile.listdir(folder) if name.startswith(STAGING_PREFIX)]
+    for name in names:
+        remove_tree(os.path.join(folder, name))
+    return [name.rstrip("/") for name in names]

@@ -1,0 +1,118 @@
+"""Google's format: TensorFlow 1 checkpoints, tensors under their variables' names.
+
+`PREFIX.index` and `PREFIX.data-00000-of-00001`, byte for byte what `tf.compat.v1.train.Saver`
+writes. TensorFlow keeps a CRC-32C of every tensor and index block and checks it on reading.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from tensorflow.io import gfile
+
+from bert_tf.checkpoints.files import damaged, size, staged
+from bert_tf.checkpoints.names import is_optimizer_state
+
+_OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
+
+
+def read(prefix: str, optimizer_state: bool = True) -> dict[str, np.ndarray]:
+    """All tensors of a checkpoint by name; without slots and global_step on request.
+
+    Raises:
+      DamagedCheckpointError: a file is missing, truncated, or fails its checksums.
+      ValueError: not a name-based checkpoint.
+    """
+    return dict(_tensors(prefix, optimizer_state))
+
+
+def verify(prefix: str) -> None:
+    """Reads everything and keeps nothing; raises as `read` does."""
+    for _ in _tensors(prefix, True):
+        pass
+
+
+def global_step(prefix: str) -> int:
+    """The step of training at which it was written; 0 where the file does not say."""
+    reader, by_name = _open(prefix)
+    return int(reader.get_tensor("global_step")) if "global_step" in by_name else 0
+
+
+def write(
+    prefix: str, tensors: Mapping[str, Any], beside: Mapping[str, bytes] | None = None
+) -> None:
+    """Writes tensors (arrays or variables, by name) so that Google's code can load them.
+
+    Args:
+      prefix: for instance `out/model.ckpt-20`.
+      tensors: name -> numpy array, tf.Variable or Keras variable.
+      beside: further small files for the same folder, name -> contents.
+
+    Raises:
+      OSError: the disk is full, the folder not writable, ...; nothing is left behind.
+    """
+    names = sorted(tensors)  # the Saver's order
+    base = os.path.basename(prefix)
+    with staged(prefix, last=f"{base}.index") as staging, tf.device("CPU:0"):
+        for name, contents in (beside or {}).items():
+            with gfile.GFile(os.path.join(staging, name), "wb") as file:
+                file.write(contents)
+        tf.raw_ops.SaveV2(
+            prefix=os.path.join(staging, base),
+            tensor_names=names,
+            shape_and_slices=[""] * len(names),
+            tensors=[tf.convert_to_tensor(tensors[name]) for name in names],
+        )
+
+
+def delete(prefix: str) -> None:
+    """Removes a checkpoint's files, the index first: half a deletion is no checkpoint."""
+    for path in (f"{prefix}.index", *_data_files(prefix)):
+        if gfile.exists(path):
+            gfile.remove(path)
+
+
+def _data_files(prefix: str) -> list[str]:
+    folder, base = os.path.split(prefix)
+    names = gfile.listdir(folder or ".")
+    return [os.path.join(folder, name) for name in names if name.startswith(f"{base}.data-")]
+
+
+def _open(prefix: str) -> tuple[Any, dict[str, list[int]]]:
+    """A reader and the shapes by name."""
+    index = f"{prefix}.index"
+    size(index)
+    try:
+        reader = tf.train.load_checkpoint(prefix)
+        by_name = reader.get_variable_to_shape_map()
+    except Exception as error:  # the reader raises OpError, IndexError, RuntimeError, ...
+        raise damaged(index, error) from error
+    if _OBJECT_GRAPH in by_name:
+        raise ValueError(
+            f"{prefix} was written by tf.train.Checkpoint, whose names depend on the program that "
+            "wrote it; write it there with tf.compat.v1.train.Saver or as .safetensors"
+        )
+    return reader, by_name
+
+
+def _tensors(prefix: str, optimizer_state: bool) -> Iterator[tuple[str, np.ndarray]]:
+    reader, by_name = _open(prefix)
+    data_files = _data_files(prefix)
+    if not data_files:
+        raise damaged(f"{prefix}.data-00000-of-00001", "the file is missing")
+    types = reader.get_variable_to_dtype_map()
+    needed = sum(math.prod(shape) * types[name].size for name, shape in by_name.items())
+    present = sum(map(size, data_files))
+    if needed > present:
+        raise damaged(data_files[0], f"{present} bytes of data where {needed} are indexed")
+    for name in sorted(by_name):
+        if optimizer_state or not is_optimizer_state(name):
+            try:
+                yield name, reader.get_tensor(name)
+            except Exception as error:  # as above
+                raise damaged(data_files[0], f"tensor {name}: {error}") from error

@@ -1,0 +1,120 @@
+"""Hugging Face's files: `model.safetensors`, `pytorch_model.bin`, and both in shards.
+
+Safetensors is a JSON header with types, shapes and offsets, then raw numbers; the safetensors
+package checks the header against the file's size before it takes memory.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from bert_tf.checkpoints import names, pytorch
+from bert_tf.checkpoints.files import damaged, size, staged
+from bert_tf.config import BertConfig
+
+_INDEX = ".index.json"
+_FLOATS = ("float16", "bfloat16", "float64")
+_ARCHITECTURES = (  # the first whose weights are there
+    (("cls/predictions/output_bias", "cls/seq_relationship/output_bias"), "BertForPreTraining"),
+    (("cls/predictions/output_bias",), "BertForMaskedLM"),
+    (("cls/squad/output_bias",), "BertForQuestionAnswering"),
+    (("output_bias",), "BertForSequenceClassification"),
+    ((), "BertModel"),
+)
+
+
+def read(path: str) -> dict[str, np.ndarray]:
+    """Weights under Google's names and in Google's layout; floating point becomes float32.
+
+    Args:
+      path: a `.safetensors` or `.bin` file, or the `.index.json` of sharded ones.
+
+    Raises:
+      DamagedCheckpointError: a file is missing, truncated or not what its name says.
+      ValueError: a malicious pickle or shard name, or a quantized model.
+    """
+    tensors = _read_shards(path) if path.endswith(_INDEX) else _read_file(path)
+    tensors = {
+        name: tensor.astype(np.float32) if tensor.dtype.name in _FLOATS else tensor
+        for name, tensor in tensors.items()
+    }
+    try:
+        return names.from_hugging_face(tensors)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def _read_file(path: str) -> dict[str, np.ndarray]:
+    size(path)
+    if not path.endswith(".safetensors"):
+        return pytorch.read(path)
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (safetensors.SafetensorError, ValueError) as error:
+        raise damaged(path, error) from error
+
+
+def _read_shards(path: str) -> dict[str, np.ndarray]:
+    try:
+        weight_map = json.loads(Path(path).read_text(encoding="utf-8"))["weight_map"]
+        shards = sorted(set(weight_map.values()))
+        expected = set(weight_map)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise damaged(path, error) from error
+    tensors: dict[str, np.ndarray] = {}
+    for shard in shards:
+        if shard != os.path.basename(shard) or "\\" in shard or shard in ("", ".", ".."):
+            raise ValueError(f"{path} names the file {shard!r} outside of its own folder")
+        tensors.update(_read_file(os.path.join(os.path.dirname(path), shard)))
+    if lacking := sorted(expected - tensors.keys()):
+        raise damaged(path, f"its files lack {len(lacking)} tensors, the first is {lacking[0]}")
+    return tensors
+
+
+def write(
+    path: str,
+    tensors: Mapping[str, Any],
+    config: BertConfig,
+    beside: Mapping[str, bytes] | None = None,
+) -> None:
+    """Writes a `.safetensors` file with Hugging Face's names, `config.json` beside it.
+
+    Raises:
+      OSError: as `google.write`.
+    """
+    arrays = {name: np.asarray(tensor) for name, tensor in tensors.items()}
+    files = dict(beside or {}) | {"config.json": _config_json(config, arrays)}
+    base = os.path.basename(path)
+    with staged(path, last=base) as staging:
+        for name, contents in files.items():
+            Path(staging, name).write_bytes(contents)
+        try:
+            safetensors.numpy.save_file(
+                names.to_hugging_face_tensors(arrays),
+                os.path.join(staging, base),
+                metadata={"format": "pt"},  # transformers refuses files that do not say so
+            )
+        except safetensors.SafetensorError as error:
+            raise OSError(str(error)) from error
+
+
+def _config_json(config: BertConfig, tensors: Mapping[str, np.ndarray]) -> bytes:
+    values = config.to_hf_dict()
+    values["architectures"] = [
+        next(name for needed, name in _ARCHITECTURES if set(needed) <= tensors.keys())
+    ]
+    if "output_bias" in tensors:
+        count = len(tensors["output_bias"])
+        if len(values.get("id2label", ())) != count:
+            values["id2label"] = {str(i): f"LABEL_{i}" for i in range(count)}
+            values["label2id"] = {f"LABEL_{i}": i for i in range(count)}
+    return (json.dumps(values, indent=2, sort_keys=True) + "\n").encode()

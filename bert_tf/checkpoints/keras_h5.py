@@ -1,0 +1,137 @@
+"""`.weights.h5`: what Keras's `load_weights` reads, and Google's names beside it.
+
+Keras finds weights by where they sit in a model's layers. So that they can also be read without
+the model, each dataset bears two attributes: Google's name and a digest of its contents.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import h5py
+import keras
+import numpy as np
+
+from bert_tf import heads
+from bert_tf.checkpoints.files import damaged, size, staged
+from bert_tf.checkpoints.loading import assign, named_weights
+from bert_tf.checkpoints.names import is_optimizer_state
+from bert_tf.config import BertConfig
+from bert_tf.modeling import BertModel
+
+_NAME, _DIGEST, _COUNT = "bert_tf_name", "bert_tf_sha256", "bert_tf_count"
+
+
+def read(path: str) -> dict[str, np.ndarray]:
+    """Weights under Google's names, from a file that `write` wrote.
+
+    Raises:
+      DamagedCheckpointError: the file is missing, truncated or corrupted.
+      ValueError: it was written by other means, so the names are not known.
+    """
+    file_size = size(path)
+    tensors: dict[str, np.ndarray] = {}
+    try:
+        with h5py.File(path, "r") as file:
+            count = file.attrs.get(_COUNT)
+            for dataset in _datasets(file):
+                if (name := dataset.attrs.get(_NAME)) is not None:
+                    tensors[name] = _contents(dataset, name, file_size)
+    except Exception as error:  # h5py raises OSError, KeyError, RuntimeError, ...
+        raise damaged(path, error) from error
+    if count is None:
+        raise ValueError(
+            f"{path} bears none of Google's names: it was written by Keras alone; load it with "
+            "model.load_weights and write it with bert_tf.checkpoints.save"
+        )
+    if len(tensors) != count:
+        raise damaged(path, f"{len(tensors)} tensors where {count} were written")
+    return tensors
+
+
+def _contents(dataset: h5py.Dataset, name: str, file_size: int) -> np.ndarray:
+    if dataset.external or dataset.is_virtual or dataset.nbytes > file_size:
+        raise ValueError(f"{name} is not in this file")
+    tensor = dataset[()]
+    if _digest(tensor, name) != dataset.attrs[_DIGEST]:
+        raise ValueError(f"{name} does not match its checksum")
+    return tensor
+
+
+def write(
+    path: str,
+    source: Mapping[str, Any] | keras.layers.Layer,
+    config: BertConfig,
+    beside: Mapping[str, bytes] | None = None,
+) -> None:
+    """Writes weights that the model `source`, or one made like it, loads with `load_weights`.
+
+    A mapping goes into the model its names belong to: `heads.pretraining`, `heads.span`,
+    `heads.classifier`, or a `keras.Model` of the encoder alone. What the mapping lacks (a pooler,
+    say) is in the file for Keras's sake, newly initialised and without a name.
+
+    Raises:
+      ValueError: the names belong to no such model.
+      OSError: as `google.write`.
+    """
+    if isinstance(source, Mapping):
+        weights = {n: np.asarray(x) for n, x in source.items() if not is_optimizer_state(n)}
+        model = _model_for(weights, config)
+        report = assign(model, weights, path, allow_partial=True)
+        if lost := [*report.unexpected, *(name for name, *_ in report.mismatched)]:
+            raise ValueError(f"no model of bert_tf holds {', '.join(lost[:5])} of {path}")
+    else:
+        model = source
+        weights = {name: np.asarray(x) for name, x in named_weights(model).items()}
+    base = os.path.basename(path)
+    with staged(path, last=base) as staging:
+        for name, contents in (beside or {}).items():
+            Path(staging, name).write_bytes(contents)
+        staged_file = os.path.join(staging, base)
+        keras.saving.save_weights(model, staged_file)
+        _add_names(staged_file, weights)
+
+
+def _datasets(file: h5py.File) -> list[h5py.Dataset]:
+    found: list[h5py.Dataset] = []
+    file.visititems(lambda _, x: found.append(x) if isinstance(x, h5py.Dataset) else None)
+    return found
+
+
+def _add_names(path: str, weights: Mapping[str, np.ndarray]) -> None:
+    """Finds each weight's dataset by content: where two are alike, either name is right."""
+    names = defaultdict(list)
+    for name, tensor in weights.items():
+        names[_digest(tensor)].append(name)
+    with h5py.File(path, "r+") as file:
+        for dataset in _datasets(file):
+            tensor = dataset[()]
+            if alike := names[_digest(tensor)]:
+                name = dataset.attrs[_NAME] = alike.pop()
+                dataset.attrs[_DIGEST] = _digest(tensor, name)
+        file.attrs[_COUNT] = len(weights)
+    if left := [name for group in names.values() for name in group]:
+        raise ValueError(f"Keras did not write {', '.join(left[:5])}")
+
+
+def _digest(tensor: np.ndarray, name: str = "") -> str:
+    digest = hashlib.sha256(f"{name} {tensor.dtype.str} {tensor.shape} ".encode())
+    digest.update(np.ascontiguousarray(tensor).data)
+    return digest.hexdigest()
+
+
+def _model_for(weights: Mapping[str, np.ndarray], config: BertConfig) -> keras.Model:
+    if any(name.startswith(("cls/predictions/", "cls/seq_relationship/")) for name in weights):
+        return heads.pretraining(config)
+    if "cls/squad/output_weights" in weights:
+        return heads.span(config)
+    if "output_weights" in weights:
+        return heads.classifier(config, len(weights["output_weights"]))
+    names = ("input_ids", "input_mask", "segment_ids")
+    inputs = {name: keras.Input([None], dtype="int32", name=name) for name in names}
+    return keras.Model(inputs, BertModel(config, "bert/pooler/dense/kernel" in weights)(inputs))

@@ -1,0 +1,173 @@
+"""Where a checkpoint's weights, config and vocabulary lie, in whichever layout it has.
+
+Google's release folder, Hugging Face's (sentence-transformers' included), an output_dir of ours,
+or a prefix or file with the rest beside it. Nothing but names and small text files is read.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+import string
+from pathlib import Path
+from typing import Any
+
+GOOGLE, HUGGING_FACE, KERAS = "google", "huggingface", "keras"
+FORMATS = (GOOGLE, HUGGING_FACE, KERAS)
+
+STATE_FILE = "checkpoint"  # TensorFlow's note of the latest checkpoint in a folder
+VOCAB_FILE = "vocab.txt"
+TOKENIZER_FILE = "tokenizer_config.json"
+CONFIG_FILES = {
+    GOOGLE: ("bert_config.json", "config.json"),
+    HUGGING_FACE: ("config.json", "bert_config.json"),
+    KERAS: ("bert_config.json", "config.json"),
+}
+DEFAULT_NAMES = {
+    GOOGLE: "bert_model.ckpt",
+    HUGGING_FACE: "model.safetensors",
+    KERAS: "model.weights.h5",
+}
+_HUGGING_FACE_NAMES = (  # the first that is there
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+_HUGGING_FACE_ENDINGS = (".safetensors", ".bin", ".pt", ".pth", ".index.json")
+_KERAS_ENDING = ".weights.h5"
+
+
+@dataclasses.dataclass(frozen=True)
+class Location:
+    """Paths of a checkpoint's parts; None for what is not there.
+
+    Attributes:
+      weights: Google's prefix, or a file.
+      config_file: bert_config.json or config.json.
+      vocab_file: vocab.txt.
+      do_lower_case: whether its tokenizer lower-cases.
+      case_reason: how that was decided, for people.
+    """
+
+    weights: str | None
+    config_file: str | None
+    vocab_file: str | None
+    do_lower_case: bool | None
+    case_reason: str
+
+
+def format_of(path: str) -> str | None:
+    """The format that a path's ending names, "google" for a `.ckpt` or `.ckpt-N`, or None."""
+    if path.endswith(_HUGGING_FACE_ENDINGS):
+        return HUGGING_FACE
+    if path.endswith(_KERAS_ENDING):
+        return KERAS
+    return GOOGLE if re.search(r"\.ckpt(-\d+)?$", path) else None
+
+
+def locate(path: str | os.PathLike[str]) -> Location:
+    """Finds the parts of a checkpoint.
+
+    Args:
+      path: a folder, a prefix (`bert_model.ckpt`, `model.ckpt-20`) or a file.
+
+    Raises:
+      ValueError: nothing is there, or several checkpoints are and none stands out.
+    """
+    path = os.fspath(path)
+    if os.path.isdir(path):
+        folder = _transformer_folder(path)
+        weights = _weights_in(folder)
+    else:
+        folder, weights = os.path.dirname(path), _prefix_or_file(path)
+    kind = (format_of(weights) if weights else None) or GOOGLE
+    vocab_file = _first(folder, (VOCAB_FILE,))
+    do_lower_case, reason = _case(folder, vocab_file)
+    return Location(weights, _first(folder, CONFIG_FILES[kind]), vocab_file, do_lower_case, reason)
+
+
+def _first(folder: str, names: tuple[str, ...]) -> str | None:
+    paths = (os.path.join(folder, name) for name in names)
+    return next((path for path in paths if os.path.isfile(path)), None)
+
+
+def _prefix_or_file(path: str) -> str:
+    """`path` without the ending of one of a prefix's files."""
+    prefix = re.sub(r"\.(index|meta|data-\d{5}-of-\d{5})$", "", path)
+    if os.path.isfile(f"{prefix}.index"):
+        return prefix
+    if os.path.isfile(path) and format_of(path) in (HUGGING_FACE, KERAS):
+        return path
+    raise ValueError(
+        f"no checkpoint at {path}: neither a folder, nor a prefix with {prefix}.index, nor a file "
+        f"ending in {', '.join((*_HUGGING_FACE_ENDINGS, _KERAS_ENDING))}"
+    )
+
+
+def _transformer_folder(folder: str) -> str:
+    """sentence-transformers may keep the encoder in a subfolder, named in modules.json."""
+    modules_file = os.path.join(folder, "modules.json")
+    if not os.path.isfile(modules_file):
+        return folder
+    for module in _json(modules_file, list):
+        name = module.get("path", "")
+        if module.get("type", "").endswith(".Transformer") and name == os.path.basename(name):
+            return os.path.join(folder, name) if name else folder
+    return folder
+
+
+def _weights_in(folder: str) -> str | None:
+    state = os.path.join(folder, STATE_FILE)
+    if os.path.isfile(state):
+        for name in state_names(Path(state).read_text(encoding="utf-8")):
+            if os.path.isfile(os.path.join(folder, f"{name}.index")):
+                return os.path.join(folder, name)
+    # What is hidden is another program's, or an interrupted save's.
+    files = sorted(name for name in os.listdir(folder) if not name.startswith("."))
+    names = [name.removesuffix(".index") for name in files if name.endswith(".index")]
+    names = names or [name for name in _HUGGING_FACE_NAMES if name in files][:1]
+    names = names or [name for name in files if name.endswith((".safetensors", _KERAS_ENDING))]
+    if DEFAULT_NAMES[GOOGLE] in names:
+        names = [DEFAULT_NAMES[GOOGLE]]
+    if len(names) > 1:
+        raise ValueError(f"{folder} holds several checkpoints ({', '.join(names)}); name one")
+    return os.path.join(folder, names[0]) if names else None
+
+
+def state_names(text: str) -> list[str]:
+    """Base names of the checkpoints in a state file, the latest first."""
+    latest = re.findall(r'^model_checkpoint_path: "(.*)"', text, re.MULTILINE)
+    others = re.findall(r'^all_model_checkpoint_paths: "(.*)"', text, re.MULTILINE)
+    return list(dict.fromkeys(os.path.basename(path) for path in [*latest, *reversed(others)]))
+
+
+def _json(path: str, expected: type) -> Any:
+    try:
+        value = json.loads(Path(path).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not valid JSON: {error}") from error
+    if not isinstance(value, expected):
+        raise ValueError(f"{path} holds no JSON {expected.__name__}")
+    return value
+
+
+def _case(folder: str, vocab_file: str | None) -> tuple[bool | None, str]:
+    """Whether the tokenizer lower-cases, by the first source that knows; and why."""
+    tokenizer_file = _first(folder, (TOKENIZER_FILE,))
+    if tokenizer_file and "do_lower_case" in (values := _json(tokenizer_file, dict)):
+        return bool(values["do_lower_case"]), f"do_lower_case in {tokenizer_file}"
+    name = os.path.basename(os.path.abspath(folder)).lower()
+    if "uncased" in name or name.startswith(("chinese_", "multilingual_")):
+        return True, f"the folder's name, {name}"
+    if "cased" in name:
+        return False, f"the folder's name, {name}"
+    if vocab_file is None:
+        return None, "there is no vocabulary"
+    # Every alphabet a vocabulary was trained on is in it letter by letter.
+    pieces = Path(vocab_file).read_text(encoding="utf-8").split("\n")
+    capitals = set(pieces) & set(string.ascii_uppercase)
+    found = f"{len(capitals) or 'no'} single capital letters in {vocab_file}"
+    return not capitals, found

@@ -1,0 +1,160 @@
+"""What variables are called: Google's names, Hugging Face's names, and the table between them.
+
+Inside of bert_tf a weight always bears the name it has in Google's released checkpoints. The
+table below is the only place that knows the other names, and it is read in both directions.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+
+_LAYER = "bert/encoder/layer_{i}"
+_DENSE = (
+    f"{_LAYER}/attention/self/query",
+    f"{_LAYER}/attention/self/key",
+    f"{_LAYER}/attention/self/value",
+    f"{_LAYER}/attention/output/dense",
+    f"{_LAYER}/intermediate/dense",
+    f"{_LAYER}/output/dense",
+    "bert/pooler/dense",
+    "cls/predictions/transform/dense",
+)
+_NORM = (
+    "bert/embeddings/LayerNorm",
+    f"{_LAYER}/attention/output/LayerNorm",
+    f"{_LAYER}/output/LayerNorm",
+    "cls/predictions/transform/LayerNorm",
+)
+
+
+def _dotted(scope: str) -> str:
+    return scope.replace("layer_", "layer.").replace("/", ".")
+
+
+# (Google, Hugging Face). A `kernel` is [in, out] at Google and [out, in] at Hugging Face;
+# everything else has one shape.
+RENAMES: tuple[tuple[str, str], ...] = (
+    ("bert/embeddings/word_embeddings", "bert.embeddings.word_embeddings.weight"),
+    ("bert/embeddings/position_embeddings", "bert.embeddings.position_embeddings.weight"),
+    ("bert/embeddings/token_type_embeddings", "bert.embeddings.token_type_embeddings.weight"),
+    *((f"{scope}/kernel", f"{_dotted(scope)}.weight") for scope in _DENSE),
+    *((f"{scope}/bias", f"{_dotted(scope)}.bias") for scope in _DENSE),
+    *((f"{scope}/gamma", f"{_dotted(scope)}.weight") for scope in _NORM),
+    *((f"{scope}/beta", f"{_dotted(scope)}.bias") for scope in _NORM),
+    ("cls/predictions/output_bias", "cls.predictions.bias"),
+    ("cls/seq_relationship/output_weights", "cls.seq_relationship.weight"),
+    ("cls/seq_relationship/output_bias", "cls.seq_relationship.bias"),
+    ("cls/squad/output_weights", "qa_outputs.weight"),
+    ("cls/squad/output_bias", "qa_outputs.bias"),
+    ("output_weights", "classifier.weight"),
+    ("output_bias", "classifier.bias"),
+)
+
+# Entries of Hugging Face files that are no weights of their own: counters 0, 1, 2, ... and zeros.
+_BUFFERS = frozenset({"bert.embeddings.position_ids", "bert.embeddings.token_type_ids"})
+# The masked-LM output layer, tied to what is named beside it; old files hold it a second time.
+_TIED = {
+    "cls.predictions.decoder.weight": "bert/embeddings/word_embeddings",
+    "cls.predictions.decoder.bias": "cls/predictions/output_bias",
+}
+
+_OPTIMIZER_STATE = re.compile(r"/(adam|lamb)_[mv]$|/Adam(_1)?$|^beta[12]_power$|^global_step$")
+_ENCODER = ("bert/embeddings/", "bert/encoder/")
+
+
+def is_optimizer_state(name: str) -> bool:
+    """True for Adam's and LAMB's slots and `global_step`: no part of the model."""
+    return _OPTIMIZER_STATE.search(name) is not None
+
+
+def is_encoder(name: str) -> bool:
+    """True for the embeddings and the layers; the pooler is not needed by every task."""
+    return name.startswith(_ENCODER)
+
+
+class _Renamer:
+    """One direction of the table; `{i}` stands for a layer's number on both sides."""
+
+    def __init__(self, pairs: Iterable[tuple[str, str]]):
+        pairs = tuple(pairs)
+        self._exact = {source: target for source, target in pairs if "{i}" not in source}
+        self._layered = {source: target for source, target in pairs if "{i}" in source}
+
+    def __call__(self, name: str) -> str | None:
+        if name in self._exact:
+            return self._exact[name]
+        number = re.search(r"layer[._](\d+)", name)
+        if number is None:
+            return None
+        template = name[: number.start(1)] + "{i}" + name[number.end(1) :]
+        target = self._layered.get(template)
+        return target and target.replace("{i}", number[1])
+
+
+to_hugging_face = _Renamer(RENAMES)
+_from_hugging_face = _Renamer((theirs, ours) for ours, theirs in RENAMES)
+
+
+def _modern(name: str) -> str:
+    """A Hugging Face name as it is written today: `bert.` in front, LayerNorm.weight/.bias."""
+    if name.startswith(("embeddings.", "encoder.", "pooler.")):
+        name = f"bert.{name}"
+    return re.sub(
+        r"LayerNorm\.(gamma|beta)$",
+        lambda old: "LayerNorm." + {"gamma": "weight", "beta": "bias"}[old[1]],
+        name,
+    )
+
+
+def from_hugging_face(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Hugging Face's names and layouts -> Google's.
+
+    Left out, because they carry nothing: position and segment counters, and the masked-LM output
+    layer where it equals what it is tied to. A name that is not BERT's is kept as it is.
+
+    Raises:
+      ValueError: two entries are the same weight, or a weight is no floating point number.
+    """
+    result: dict[str, np.ndarray] = {}
+    rest = {}
+    for name, tensor in tensors.items():
+        modern = _modern(name)
+        ours = _from_hugging_face(modern)
+        if ours is None:
+            if modern not in _BUFFERS:
+                rest[modern] = tensor
+        elif ours in result:
+            raise ValueError(f"{name} is there twice, with and without `bert.` in front")
+        elif tensor.dtype != np.float32:
+            raise ValueError(
+                f"{name} holds {tensor.dtype} numbers (a quantized model?); "
+                "give a checkpoint in floating point"
+            )
+        else:
+            result[ours] = np.ascontiguousarray(tensor.T) if ours.endswith("/kernel") else tensor
+    for name, tensor in rest.items():
+        tied = _TIED.get(name, name)
+        if tied not in result:
+            result[tied] = tensor
+        elif not np.array_equal(result[tied], tensor):
+            result[name] = tensor  # trained apart: something this model does not have
+    return result
+
+
+def to_hugging_face_tensors(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Google's names and layouts -> Hugging Face's, without the optimizer's state.
+
+    As in Hugging Face's own files, `bert.` stands in front only where there is a head beside the
+    encoder. A name that is not BERT's is kept as it is.
+    """
+    model = {name: x for name, x in tensors.items() if not is_optimizer_state(name)}
+    bare = all(name.startswith("bert/") for name in model)
+    result = {}
+    for name, tensor in model.items():
+        theirs = to_hugging_face(name) or name
+        theirs = theirs.removeprefix("bert.") if bare else theirs
+        result[theirs] = np.ascontiguousarray(tensor.T if name.endswith("/kernel") else tensor)
+    return result

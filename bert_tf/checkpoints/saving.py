@@ -1,0 +1,104 @@
+"""Writing checkpoints: one call for three formats."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bert_tf.checkpoints import location
+
+if TYPE_CHECKING:
+    import keras
+
+    from bert_tf.config import BertConfig
+
+_CONFIG_FILE = location.CONFIG_FILES[location.GOOGLE][0]
+
+
+def save(
+    source: keras.layers.Layer | Mapping[str, Any],
+    path: str | os.PathLike[str],
+    format: str,
+    *,
+    config: BertConfig | None = None,
+    vocab_file: str | None = None,
+    do_lower_case: bool | None = None,
+) -> str:
+    """Writes a checkpoint, complete or not at all; returns the path of its weights.
+
+    Args:
+      source: a model, or arrays or variables under Google's names.
+      path: a prefix ending in `.ckpt` or `.ckpt-N` ("google"), a file ending in `.safetensors`
+        ("huggingface") or `.weights.h5` ("keras"), or else a folder, for the usual name.
+      format: "google", "huggingface" or "keras". Only Google's keeps an optimizer's state.
+      config: written beside the weights; a model's own if not given. The last two formats need it.
+      vocab_file: copied beside the weights if given.
+      do_lower_case: noted beside the weights if given, in tokenizer_config.json.
+
+    Raises:
+      ValueError: an unknown format, or a config is needed.
+      OSError: the files could not be written; nothing is left behind.
+    """
+    if format not in location.FORMATS:
+        raise ValueError(f"format={format!r}; use one of {', '.join(location.FORMATS)}")
+    path = _target(os.fspath(path), format)
+    if not isinstance(source, Mapping):
+        config = config or getattr(getattr(source, "bert", source), "config", None)
+    beside = _tokenizer_files(vocab_file, do_lower_case)
+    if config is not None and format != location.HUGGING_FACE:
+        beside[_CONFIG_FILE] = config.to_json_string().encode()
+    if format == location.GOOGLE:
+        from bert_tf.checkpoints import google
+
+        google.write(path, _tensors(source), beside)
+    elif config is None:
+        raise ValueError(f"{path}: writing {format} weights needs the config; pass config=")
+    elif format == location.HUGGING_FACE:
+        from bert_tf.checkpoints import huggingface
+
+        huggingface.write(path, _tensors(source), config, beside)
+    else:
+        from bert_tf.checkpoints import keras_h5
+
+        keras_h5.write(path, source, config, beside)
+    return path
+
+
+def save_description(folder: str, config: BertConfig, vocab_file: str, do_lower_case: bool) -> None:
+    """Writes what else `from_pretrained` needs: bert_config.json, vocab.txt, tokenizer_config.json.
+
+    Raises:
+      OSError: as `save`.
+    """
+    from bert_tf.checkpoints.files import write_file
+
+    contents = _tokenizer_files(vocab_file, do_lower_case)
+    contents[_CONFIG_FILE] = config.to_json_string().encode()
+    for name, data in contents.items():
+        write_file(os.path.join(folder, name), data)
+
+
+def _tokenizer_files(vocab_file: str | None, do_lower_case: bool | None) -> dict[str, bytes]:
+    files = {}
+    if vocab_file is not None:
+        files[location.VOCAB_FILE] = Path(vocab_file).read_bytes()
+    if do_lower_case is not None:
+        values = {"do_lower_case": do_lower_case}
+        files[location.TOKENIZER_FILE] = (json.dumps(values, indent=2) + "\n").encode()
+    return files
+
+
+def _tensors(source: keras.layers.Layer | Mapping[str, Any]) -> Mapping[str, Any]:
+    from bert_tf.checkpoints.loading import named_weights
+
+    return source if isinstance(source, Mapping) else named_weights(source)
+
+
+def _target(path: str, format: str) -> str:
+    """`path`; where its ending does not name the format it is a folder, for the usual name."""
+    if location.format_of(path) == format and not os.path.isdir(path):
+        return path
+    return os.path.join(path, location.DEFAULT_NAMES[format])

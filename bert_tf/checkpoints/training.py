@@ -1,0 +1,138 @@
+"""Checkpoints of a training run: `model.ckpt-N` in Google's format, the last few and the best."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeVar
+
+import numpy as np
+from absl import logging
+from tensorflow.io import gfile
+
+from bert_tf.checkpoints import google
+from bert_tf.checkpoints.files import DamagedCheckpointError, remove_stale, write_file
+from bert_tf.checkpoints.location import STATE_FILE, state_names
+
+BEST_FILE = "best_checkpoint.json"
+T = TypeVar("T")
+
+
+class CheckpointManager:
+    """Saves, finds and removes the checkpoints of one output_dir (local or `gs://`).
+
+    The `checkpoint` file lists them as TensorFlow's does, so `tf.train.latest_checkpoint` works.
+    The best one is noted in best_checkpoint.json and kept for as long as it is the best.
+
+    Args:
+      output_dir: made if need be; what an interrupted save left in it is removed.
+      keep: how many of the latest checkpoints stay.
+    """
+
+    def __init__(self, output_dir: str, keep: int = 5):
+        if keep < 1:
+            raise ValueError(f"keep={keep}; at least one checkpoint must stay")
+        self.output_dir, self.keep = output_dir, keep
+        gfile.makedirs(output_dir)
+        for name in remove_stale(output_dir):
+            logging.info("Removed %s, left in %s by an interrupted save", name, output_dir)
+
+    def save(self, step: int, variables: Mapping[str, Any]) -> str:
+        """Writes `model.ckpt-<step>`, then removes what is no longer kept.
+
+        Args:
+          step: the number in the name.
+          variables: name -> variable or array, the optimizer's slots and global_step included.
+
+        Returns:
+          The checkpoint's prefix.
+
+        Raises:
+          OSError: it could not be written; the earlier ones are untouched.
+        """
+        name = f"model.ckpt-{step}"
+        google.write(self._path(name), variables)
+        # A checkpoint of a later step was found damaged, or training went back before it.
+        names = [x for x in self._names() if self._exists(x) and _step(x) < step] + [name]
+        self._remove_old(names)
+        return self._path(name)
+
+    def latest(self) -> str | None:
+        """The prefix of the latest checkpoint that is intact, or None.
+
+        A damaged one (every tensor's checksum is tested) is skipped with a warning.
+        """
+        return next((prefix for prefix, _ in self._intact(google.verify)), None)
+
+    def restore_latest(self) -> tuple[str, dict[str, np.ndarray]] | None:
+        """The prefix and all tensors of the latest checkpoint that is intact, or None."""
+        return next(self._intact(google.read), None)
+
+    def offer_best(self, prefix: str, score: float) -> bool:
+        """Makes `prefix`, just saved, the best one if its score is above the best so far.
+
+        The one that was best stays only while it is among the latest. Returns whether it is best.
+        """
+        before = self._best()
+        if before is not None and not score > before["score"]:
+            return False
+        best = {"checkpoint": os.path.basename(prefix), "score": float(score)}
+        write_file(self._path(BEST_FILE), (json.dumps(best) + "\n").encode())
+        self._remove_old(self._names())
+        return True
+
+    def best(self) -> str | None:
+        """The prefix of the best checkpoint, or None where none was offered."""
+        best = self._best()
+        return self._path(best["checkpoint"]) if best else None
+
+    def _best(self) -> dict[str, Any] | None:
+        if not gfile.exists(self._path(BEST_FILE)):
+            return None
+        with gfile.GFile(self._path(BEST_FILE)) as file:
+            return json.load(file)
+
+    def _intact(self, read: Callable[[str], T]) -> Iterator[tuple[str, T]]:
+        """(prefix, `read(prefix)`) of the checkpoints that can be read, the latest first."""
+        for name in reversed(self._names()):
+            prefix = self._path(name)
+            try:
+                tensors = read(prefix)
+            except DamagedCheckpointError as error:
+                logging.warning("Skipping checkpoint %s: %s", prefix, error)
+            else:
+                yield prefix, tensors
+
+    def _remove_old(self, names: list[str]) -> None:
+        """Keeps the last few of `names` and the best; first in the list, then on the disk."""
+        best = self.best()
+        kept = [x for x in names[: -self.keep] if self._path(x) == best] + names[-self.keep :]
+        lines = [f'model_checkpoint_path: "{kept[-1]}"\n']
+        lines += [f'all_model_checkpoint_paths: "{name}"\n' for name in kept]
+        write_file(self._path(STATE_FILE), "".join(lines).encode())
+        for name in set(names) - set(kept):
+            google.delete(self._path(name))
+
+    def _path(self, name: str) -> str:
+        return os.path.join(self.output_dir, name)
+
+    def _exists(self, name: str) -> bool:
+        return gfile.exists(self._path(f"{name}.index"))
+
+    def _names(self) -> list[str]:
+        """The checkpoints of this run by step, intact or not; all there are if the list is lost."""
+        names = []
+        if gfile.exists(self._path(STATE_FILE)):
+            with gfile.GFile(self._path(STATE_FILE)) as file:
+                names = state_names(file.read())
+        if not names:
+            files = gfile.listdir(self.output_dir)
+            names = [name.removesuffix(".index") for name in files if name.endswith(".index")]
+        return sorted((name for name in names if _step(name) >= 0), key=_step)
+
+
+def _step(name: str) -> int:
+    match = re.fullmatch(r"model\.ckpt-(\d+)", name)
+    return int(match[1]) if match else -1

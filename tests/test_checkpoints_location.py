@@ -1,0 +1,149 @@
+"""Finding a checkpoint's parts, and making a model of them."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import numpy_bert
+import pytest
+
+from bert_tf import checkpoints, heads
+from bert_tf.checkpoints import google
+from bert_tf.config import BertConfig
+
+GOLDEN = Path(__file__).parent / "golden" / "checkpoints"
+KERAS_BERT = GOLDEN / "keras_bert_test"
+CHINESE = GOLDEN / "google_chinese"
+TORCH = GOLDEN / "torch"
+MINILM = Path(__file__).parent.parent / "downloads" / "all-MiniLM-L6-v2"
+CONFIG = BertConfig.from_json_file(KERAS_BERT / "bert_config.json")
+
+# Keras's own, when it writes a variable into an .h5 file.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
+
+def test_locate_googles_layout():
+    place = checkpoints.locate(CHINESE)
+    assert place.weights == str(CHINESE / "bert_model.ckpt")
+    assert place.config_file == str(CHINESE / "bert_config.json")
+    assert place.vocab_file == str(CHINESE / "vocab.txt")
+    assert checkpoints.locate(f"{CHINESE}/bert_model.ckpt") == place
+    with pytest.raises(ValueError, match="data-00000-of-00001 is damaged.*the file is missing"):
+        checkpoints.read(CHINESE)
+
+
+@pytest.mark.parametrize(
+    ("folder", "note", "vocabulary", "expected"),
+    [
+        ("uncased_L-2_H-4_A-2", {}, "A", True),
+        ("multi_cased_L-2_H-4_A-2", {}, "a", False),
+        ("bert-base-cased", {"do_lower_case": True}, "A", True),
+        ("chinese_L-12_H-768_A-12", {}, "A", True),
+        ("mine", {"do_lower_case": False}, "a", False),
+        ("mine", {}, "[CLS]\na\n##a\nNASA\n\N{DOUBLE-STRUCK CAPITAL R}", True),
+        ("mine", {}, "[CLS]\na\nA", False),
+    ],
+)
+def test_lower_case_by_note_then_name_then_vocabulary(tmp_path, folder, note, vocabulary, expected):
+    folder = tmp_path / folder
+    folder.mkdir()
+    (folder / "vocab.txt").write_text(vocabulary)
+    (folder / "tokenizer_config.json").write_text(json.dumps(note))
+    place = checkpoints.locate(folder)
+    assert place.do_lower_case is expected and place.case_reason
+    assert place.weights is None and place.config_file is None
+
+
+def test_locate_an_output_dir_and_its_moved_copy(tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    for step in (10, 20, 30):
+        google.write(str(out / f"model.ckpt-{step}"), {"x": np.ones(1)})
+    state = f'model_checkpoint_path: "{out}/model.ckpt-20"\n'
+    (out / "checkpoint").write_text(state)
+    assert checkpoints.locate(out).weights == str(out / "model.ckpt-20")
+    moved = out.rename(tmp_path / "moved")
+    assert checkpoints.locate(moved).weights == str(moved / "model.ckpt-20")
+    (moved / "checkpoint").unlink()
+    with pytest.raises(ValueError, match=r"several checkpoints \(model.ckpt-10, model.ckpt-20"):
+        checkpoints.locate(moved)
+
+
+def test_locate_sentence_transformers_subfolder(tmp_path):
+    module = {"path": "0_Transformer", "type": "sentence_transformers.models.Transformer"}
+    (tmp_path / "modules.json").write_text(json.dumps([module]))
+    (tmp_path / "0_Transformer").mkdir()
+    shutil.copy(TORCH / "model.safetensors", tmp_path / "0_Transformer")
+    place = checkpoints.locate(tmp_path)
+    assert place.weights == str(tmp_path / "0_Transformer" / "model.safetensors")
+
+
+def test_nothing_there_is_a_clear_error(tmp_path):
+    with pytest.raises(ValueError, match="no checkpoint at /nowhere/bert_model.ckpt: neither"):
+        checkpoints.read("/nowhere/bert_model.ckpt")
+    with pytest.raises(ValueError, match="holds no weights; bert_model.ckpt.index, .* looked for"):
+        checkpoints.read(tmp_path)
+    shutil.copy(TORCH / "model.safetensors", tmp_path)
+    with pytest.raises(ValueError, match=r"has no bert_config.json or config.json beside"):
+        checkpoints.from_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps(CONFIG.to_hf_dict()))
+    with pytest.raises(ValueError, match=r"has no vocab.txt beside"):
+        checkpoints.from_pretrained(tmp_path)
+
+
+INPUTS = {
+    "input_ids": np.array([[2, 5, 6, 7, 3], [2, 9, 3, 0, 0]], np.int32),
+    "input_mask": np.array([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]], np.int32),
+    "segment_ids": np.array([[0, 0, 1, 1, 1], [0, 0, 0, 0, 0]], np.int32),
+}
+
+
+@pytest.mark.parametrize("format", ["google", "huggingface", "keras"])
+def test_from_pretrained_gives_one_model_in_every_format(tmp_path, format):
+    config, tokenizer, model = checkpoints.from_pretrained(KERAS_BERT)
+    assert config == CONFIG and tokenizer.vocab["[CLS]"] == 2
+    expected = model(INPUTS)["sequence_output"]
+    numpy = numpy_bert.sequence_output(checkpoints.read(KERAS_BERT), config, **INPUTS)
+    np.testing.assert_allclose(expected, numpy, atol=1e-6)
+    checkpoints.save(
+        model, tmp_path / "out", format, vocab_file=tokenizer.vocab_file, do_lower_case=True
+    )
+    again_config, _, again = checkpoints.from_pretrained(tmp_path / "out")
+    assert again_config.hidden_act == "gelu"
+    np.testing.assert_array_equal(again(INPUTS)["sequence_output"], expected)
+
+
+def test_a_checkpoint_without_pooler_gives_a_model_without_one(tmp_path):
+    weights = checkpoints.read(KERAS_BERT, optimizer_state=False)
+    weights = {n: x for n, x in weights.items() if "pooler" not in n}
+    vocab_file = str(KERAS_BERT / "vocab.txt")
+    checkpoints.save(weights, tmp_path, "google", config=CONFIG, vocab_file=vocab_file)
+    _, _, model = checkpoints.from_pretrained(tmp_path)
+    assert "pooled_output" not in model(INPUTS)
+    report = checkpoints.load(heads.classifier(CONFIG, 2), tmp_path)
+    assert "bert/pooler/dense/kernel" in report.missing
+
+
+def test_minilm_equals_a_numpy_forward_pass():
+    if not MINILM.exists():
+        pytest.skip(f"no {MINILM}; scripts/quickstart.sh fetches it")
+    config, tokenizer, model = checkpoints.from_pretrained(MINILM)
+    assert config.hidden_act == "gelu_erf" and tokenizer.do_lower_case
+    texts = ["A man is eating food.", "The girl is carrying a baby, slowly.", "deep learning"]
+    rows = [[tokenizer.cls_token_id, *tokenizer.encode(x), tokenizer.sep_token_id] for x in texts]
+    ids = np.array([row + [0] * (16 - len(row)) for row in rows], np.int32)
+    inputs = {
+        "input_ids": ids,
+        "input_mask": (ids != 0).astype(np.int32),
+        "segment_ids": np.zeros_like(ids),
+    }
+
+    def pooled(sequence):  # the mean over real tokens
+        mask = inputs["input_mask"][..., None]
+        return (np.asarray(sequence) * mask).sum(1) / mask.sum(1)
+
+    ours = pooled(model(inputs)["sequence_output"])
+    weights = checkpoints.read(MINILM)
+    expected = pooled(numpy_bert.sequence_output(weights, config, **inputs))
+    assert np.abs(ours - expected).max() < 1e-5
