@@ -60,7 +60,7 @@ def run(config_class: type[Config], main: Callable[[Config], object]) -> None:
             if arguments[1:]:
                 raise ValueError(f"unexpected argument {arguments[1]!r}; write --flag=value")
             main(config_from_flags(config_class))
-        except (ValueError, OSError, FloatingPointError) as error:
+        except (ValueError, OSError, RuntimeError, FloatingPointError) as error:
             if logging.get_verbosity() >= logging.DEBUG or not _raised_by_us(error):
                 raise
             print(f"Error: {error}", file=sys.stderr)

@@ -1,0 +1,120 @@
+"""Every command and every piece of Python in the README runs.
+
+The fast ones run here on stand-ins: tiny models under the names that the README downloads, and the
+first rows of each example. What needs a network, the real weights or other people's packages is
+listed as such, and run by the slow tests.
+"""
+
+import re
+import runpy
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import pytest
+from absl import flags
+from vocabularies import unpacked
+
+from bert_tf import checkpoints, cli
+from bert_tf.config import BertConfig
+from bert_tf.modeling import BertModel
+from bert_tf.tasks import classification
+from bert_tf.tasks.classification_config import ClassificationConfig
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+SLOW = ("bash scripts/quickstart.sh",)
+THIS_SUITE = ("bash scripts/test.sh", "python -m pytest -m slow")
+BENCHMARK = "python benchmarks/"
+
+
+def blocks(language):
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+
+
+COMMANDS = [
+    line
+    for block in blocks("bash")
+    for line in block.replace("\\\n", " ").splitlines()
+    if line.strip()
+]
+FAST = [c for c in COMMANDS if c not in SLOW + THIS_SUITE and not c.startswith(BENCHMARK)]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A project folder as the README's reader has it, with small stand-ins."""
+    folder = tmp_path_factory.mktemp("readme")
+    for name, vocabulary, layout in (
+        ("all-MiniLM-L6-v2", "bert-base-uncased", "huggingface"),
+        ("chinese_L-12_H-768_A-12", "bert-base-chinese", "google"),
+    ):
+        target = folder / "downloads" / name
+        target.mkdir(parents=True)
+        vocab_file = unpacked(vocabulary, folder)
+        rows = len(vocab_file.read_bytes().split(b"\n")) - 1
+        config = BertConfig(
+            rows,
+            hidden_size=16,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            intermediate_size=32,
+            type_vocab_size=2,
+        )
+        keras.utils.set_random_seed(1)
+        bert = BertModel(config)
+        checkpoints.save(bert, f"{target}/", layout, vocab_file=str(vocab_file), do_lower_case=True)
+    for file in (ROOT / "examples").rglob("*.*"):
+        copy = folder / file.relative_to(ROOT)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        if file.suffix in (".tsv", ".jsonl"):
+            lines = file.read_text(encoding="utf-8").split("\n")
+            copy.write_text("\n".join(lines[:34]) + "\n", encoding="utf-8")
+        else:
+            shutil.copy(file, copy)
+    return folder
+
+
+@pytest.mark.parametrize("command", FAST, ids=lambda command: " ".join(command.split()[1:4]))
+def test_command(command, folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    program, *arguments = shlex.split(command)
+    assert program == "python", f"no test knows how to run: {command}"
+    if arguments[:1] == ["-m"]:
+        monkeypatch.setattr(sys, "argv", arguments[1:])
+        runpy.run_module(arguments[1], run_name="__main__")
+    elif arguments[0] == "run_classifier.py":
+        if arguments[1:] == ["--helpshort"]:
+            subprocess.run([sys.executable, ROOT / "run_classifier.py", "--helpshort"], check=False)
+            return
+        values = flags.FlagValues()
+        cli.define_flags(ClassificationConfig, values)
+        values(arguments)
+        classification.run(cli.config_from_flags(ClassificationConfig, values))
+    else:
+        monkeypatch.setattr(sys, "argv", arguments)
+        runpy.run_path(str(ROOT / arguments[0]), run_name="__main__")
+
+
+@pytest.mark.parametrize("code", blocks("python"), ids=lambda code: code.split("\n")[0])
+def test_python(code, folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    exec(compile(code, "README.md", "exec"), {})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", SLOW)
+def test_slow_command(command, tmp_path):
+    """From a fresh clone, as the README says; needs the package registry."""
+    subprocess.run(["git", "clone", "--quiet", ROOT, tmp_path / "clone"], check=True)
+    for _ in range(2):  # the second run reuses what is there
+        subprocess.run(shlex.split(command), cwd=tmp_path / "clone", check=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith(BENCHMARK)])
+def test_benchmark(command):
+    subprocess.run([sys.executable, *shlex.split(command)[1:]], cwd=ROOT, check=True)

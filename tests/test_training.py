@@ -1,0 +1,252 @@
+"""The training loop: which rows, which padding, and that a run is one run however it is cut up."""
+
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bert_tf import checkpoints, distribution, heads, modeling, training
+from bert_tf.checkpoints.training import CheckpointManager
+from bert_tf.config import BertConfig
+from bert_tf.data import records
+from bert_tf.run_config import RunConfig
+from bert_tf.tasks.classification import objective
+
+GELU = Path(__file__).parent / "golden" / "modeling" / "gelu"
+LENGTH, ROWS = 32, 24
+
+
+@given(
+    step=st.integers(0, 50),
+    batch=st.integers(1, 40),
+    rows=st.integers(1, 30),
+    seed=st.integers(0, 9),
+)
+@settings(deadline=None)
+def test_every_epoch_visits_every_row_once(step, batch, rows, seed):
+    stream = np.concatenate([training.training_rows(i, batch, rows, seed) for i in range(step + 1)])
+    whole = len(stream) // rows * rows
+    for epoch in stream[:whole].reshape(-1, rows):
+        assert sorted(epoch) == list(range(rows))
+    assert (training.training_rows(step, batch, rows, seed) == stream[-batch:]).all()
+
+
+def test_epochs_differ_and_seeds_differ():
+    orders = [training.training_rows(epoch, 100, 100, 1) for epoch in range(3)]
+    assert not (orders[0] == orders[1]).all()
+    assert not (orders[0] == training.training_rows(0, 100, 100, 2)).all()
+
+
+@given(length=st.integers(3, 200), longest=st.integers(1, 200))
+def test_trimming_keeps_every_token_and_few_shapes(length, longest):
+    longest = min(longest, length)
+    mask = np.zeros((2, length), np.int32)
+    mask[0, :longest] = 1
+    batch = {"input_ids": mask * 7, "input_mask": mask, "label_ids": np.zeros((2, 1), np.int32)}
+    trimmed = training.trim_padding(batch, length)
+    width = trimmed["input_ids"].shape[1]
+    assert longest <= width <= length
+    assert width == length or width % -(-length // training.NUM_BUCKETS) == 0
+    assert trimmed["input_mask"].sum() == longest
+    assert trimmed["label_ids"].shape == (2, 1)
+
+
+# ------------------------------------------------------------------------------- whole runs
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory):
+    """Random rows of many lengths for the tiny golden model."""
+    rng = np.random.default_rng(5)
+    path = str(tmp_path_factory.mktemp("records") / "train.tf_record")
+    spec = records.classification_spec(LENGTH, regression=False)
+
+    def features():
+        for _ in range(ROWS):
+            used = rng.integers(4, 21)
+            row = np.zeros((3, LENGTH), int)
+            row[0, :used] = rng.integers(1, 101, used)
+            row[1, :used] = 1
+            row[2, used // 2 : used] = 1
+            ids, mask, segments = (list(map(int, values)) for values in row)
+            yield {
+                "input_ids": ids,
+                "input_mask": mask,
+                "segment_ids": segments,
+                "label_ids": [int(rng.integers(3))],
+                "is_real_example": [1],
+            }
+
+    records.write(path, features(), spec)
+    return records.RecordFile(path, spec)
+
+
+def make_loop(config, dropout=0.1):
+    """A loop over the golden model; `dropout` applies everywhere."""
+    bert_config = dataclasses.replace(
+        BertConfig.from_json_file(GELU / "bert_config.json"),
+        hidden_dropout_prob=dropout,
+        attention_probs_dropout_prob=dropout,
+    )
+    strategy = distribution.create_strategy(config)
+    with strategy.scope(), distribution.precision_policy(config.precision):
+        model = heads.classifier(bert_config, 3, dropout_rate=dropout)
+    checkpoints.load(model, str(GELU / "bert_model.ckpt"))
+    return training.Loop(config, model, objective(regression=False), strategy)
+
+
+def make_config(folder, **changes):
+    defaults = {
+        "output_dir": str(folder),
+        "max_seq_length": LENGTH,
+        "train_batch_size": 6,
+        "learning_rate": 1e-3,
+        "save_checkpoints_steps": 3,
+    }
+    return RunConfig(**defaults | changes)
+
+
+def weights(loop):
+    return {modeling.checkpoint_name(v): v.numpy() for v in loop.model.variables}
+
+
+def train(folder, rows, steps=8, dropout=0.1, **changes):
+    """The weights after `steps` steps, and the losses TensorBoard was given."""
+    config = make_config(folder, **changes)
+    loop = make_loop(config, dropout)
+    loop.train(rows, steps, 2, CheckpointManager(config.output_dir))
+    return weights(loop), scalars(folder, "loss")
+
+
+def scalars(folder, name):
+    found = {}
+    for path in sorted(Path(folder).glob("events.out.tfevents.*")):
+        for event in tf.compat.v1.train.summary_iterator(str(path)):
+            for value in event.summary.value:
+                if value.tag == name:
+                    found[event.step] = float(tf.make_ndarray(value.tensor))
+    return found
+
+
+def assert_equal(a, b):
+    assert a.keys() == b.keys()
+    for name in a:
+        np.testing.assert_array_equal(a[name], b[name], err_msg=name)
+
+
+def test_same_seed_same_run_and_another_seed_another(tmp_path, rows):
+    first, losses = train(tmp_path / "a", rows)
+    again, losses_again = train(tmp_path / "b", rows)
+    assert_equal(first, again)
+    assert losses == losses_again and len(losses) == 8
+    other, _ = train(tmp_path / "c", rows, random_seed=6)
+    assert any((first[name] != other[name]).any() for name in first)
+
+
+def test_padding_changes_nothing(tmp_path, rows):
+    """Each batch at its own length, and every batch at full length: the same losses (1e-6)."""
+    _, short = train(tmp_path / "short", rows, dropout=0.0)
+    _, full = train(tmp_path / "full", rows, dropout=0.0, pad_to_max_seq_length=True)
+    for step in short:
+        assert short[step] == pytest.approx(full[step], abs=1e-6)
+
+
+def test_an_interrupted_run_continues_bit_identically(tmp_path, rows, monkeypatch):
+    whole, whole_losses = train(tmp_path / "whole", rows)
+    check = training.Loop._check_finite
+
+    def interrupt(self, step, logs, manager):
+        if step == 5:
+            raise KeyboardInterrupt
+        check(self, step, logs, manager)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(training.Loop, "_check_finite", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            train(tmp_path / "cut", rows)
+    resumed, losses = train(tmp_path / "cut", rows)  # from model.ckpt-3
+    assert_equal(whole, resumed)
+    assert losses == whole_losses
+
+
+def test_a_finished_run_says_so(tmp_path, rows, capsys):
+    done, _ = train(tmp_path, rows, steps=3)
+    capsys.readouterr()
+    again, _ = train(tmp_path, rows, steps=3)
+    assert "already finished" in capsys.readouterr().out
+    assert_equal(done, again)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, rows, monkeypatch):
+    config = make_config(tmp_path)
+    loop = make_loop(config)
+    manager = CheckpointManager(config.output_dir)
+    check = training.Loop._check_finite
+
+    def poison(self, step, logs, manager):
+        if step == 4:
+            self.model.get_layer("classifier").output_bias.assign([np.nan, 0.0, 0.0])
+        check(self, step, logs, manager)
+
+    monkeypatch.setattr(training.Loop, "_check_finite", poison)
+    with pytest.raises(FloatingPointError, match=r"at step 5; .*model\.ckpt-3"):
+        loop.train(rows, 8, 2, manager)
+    assert manager.latest().endswith("model.ckpt-3")
+
+
+def test_tensorboard_scalars(tmp_path, rows):
+    train(tmp_path, rows, steps=4)
+    for name in ("loss", "learning_rate", "gradient_norm", "examples_per_second"):
+        assert list(scalars(tmp_path, name)) == [1, 2, 3, 4]
+    # Step 1 was made at position 0 of the warm-up, where Google's rate is 0.
+    assert scalars(tmp_path, "learning_rate")[1] == 0.0
+
+
+def test_checkpoints_hold_googles_names(tmp_path, rows):
+    train(tmp_path, rows, steps=3)
+    saved = dict(tf.train.list_variables(str(tmp_path / "model.ckpt-3")))
+    assert saved["global_step"] == []
+    kernel = "bert/encoder/layer_0/attention/self/query/kernel"
+    for name in (kernel, f"{kernel}/adam_m", f"{kernel}/adam_v", "output_weights/adam_v"):
+        assert name in saved
+
+
+def test_bfloat16_stays_near(tmp_path, rows):
+    _, exact = train(tmp_path / "a", rows, dropout=0.0)
+    _, near = train(tmp_path / "b", rows, dropout=0.0, precision="mixed_bfloat16")
+    for step in exact:
+        assert near[step] == pytest.approx(exact[step], abs=0.05)
+
+
+TWO_REPLICAS = """
+import sys
+import tensorflow as tf
+tf.config.set_logical_device_configuration(
+    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2)
+sys.path[:0] = ["tests"]
+import numpy as np
+import test_training as t
+from bert_tf.data import records
+path, folder, output = sys.argv[1:]
+rows = records.RecordFile(path, records.classification_spec(t.LENGTH, regression=False))
+weights, losses = t.train(folder, rows, dropout=0.0, distribution_strategy="mirrored")
+np.savez(output, losses=[losses[s] for s in sorted(losses)], **weights)
+"""
+
+
+def test_two_replicas_equal_one(tmp_path, rows):
+    """Two logical CPUs share each batch; clipping and loss are of the whole batch."""
+    single, losses = train(tmp_path / "one", rows, dropout=0.0)
+    output = tmp_path / "two.npz"
+    command = [sys.executable, "-c", TWO_REPLICAS, rows.path, str(tmp_path / "two"), str(output)]
+    subprocess.run(command, check=True, cwd=Path(__file__).parent.parent)
+    double = np.load(output)
+    np.testing.assert_allclose(double["losses"], [losses[s] for s in sorted(losses)], atol=1e-6)
+    for name, value in single.items():
+        np.testing.assert_allclose(double[name], value, atol=2e-6, err_msg=name)
