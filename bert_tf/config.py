@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
+
+from bert_tf import filesystem
 
 # "gelu" is the tanh form (Google's), "gelu_erf" the form with the error function.
 ACTIVATIONS = ("gelu", "gelu_erf", "linear", "relu", "silu", "tanh")
@@ -101,10 +102,10 @@ class BertConfig:
         return cls(**known, extra=values)
 
     @classmethod
-    def from_json_file(cls, json_file: str | Path) -> BertConfig:
+    def from_json_file(cls, json_file: filesystem.StrPath) -> BertConfig:
         """The config in `json_file`; errors name the file."""
         try:
-            return cls.from_dict(json.loads(Path(json_file).read_text(encoding="utf-8")))
+            return cls.from_dict(json.loads(filesystem.read_bytes(json_file)))
         except ValueError as error:
             raise ValueError(f"{json_file}: {error}") from error
 

@@ -59,7 +59,8 @@ def random_bytes(shape: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
 def dropout(x: tf.Tensor, rate: float) -> tf.Tensor:
     """Zeroes a share of `x` and scales the rest so that the expectation stays the same.
 
-    The share is `rate` rounded to a multiple of 1/256, and the scaling is exact for that share.
+    The share is `rate` rounded to a multiple of 1/256, and the scaling is exact for that
+    share (as far as the dtype of `x` can express it).
     """
     threshold = min(max(round(rate * _LEVELS), 1), _LEVELS - 1)
     keep = random_bytes(tf.shape(x), _next_seed()) >= tf.constant(threshold, tf.uint8)

@@ -43,10 +43,10 @@ def linear(x: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
     """`x @ kernel + bias`: [rows, in] -> [rows, out]."""
 
     def grad(dy):
-        if kernel.shape[1] > kernel.shape[0]:
-            # A product with a wide kernel transposed on the fly takes oneDNN a quarter longer
-            # than one with a transposed copy. The third axis keeps TensorFlow's graph optimizer
-            # from folding the copy back into the product.
+        if kernel.shape[1] > kernel.shape[0] and kernel.dtype == tf.float32:
+            # With a wide kernel transposed on the fly oneDNN takes a quarter longer than with a
+            # transposed copy. The third axis keeps TensorFlow's graph optimizer from folding the
+            # copy back into the product.
             dx = tf.matmul(dy, tf.transpose(kernel[tf.newaxis], [0, 2, 1])[0])
         else:
             dx = tf.matmul(dy, kernel, transpose_b=True)

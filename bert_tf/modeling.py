@@ -66,7 +66,8 @@ class Embeddings(Block):
         segments = tf.matmul(
             tf.one_hot(segment_ids, self.config.type_vocab_size), self.token_type_embeddings
         )
-        positions = self.position_embeddings[: tf.shape(input_ids)[1]]  # [F, E]
+        table = tf.convert_to_tensor(self.position_embeddings)
+        positions = table[: tf.shape(input_ids)[1]]  # [F, E]
         x = tf.reshape(words + segments + positions, [-1, self.config.hidden_size])
         return self.dropout(self.layer_norm(x), training=training)  # [B*F, E]
 
@@ -213,7 +214,7 @@ class BertModel(Block):
         self.embeddings = Embeddings(config)
         self.encoder = Encoder(config)
         self.pooler = Pooler(config) if add_pooler else None
-        self._set_latest(None)
+        self._set_latest({})
 
     def __call__(self, inputs, *args, **kwargs):
         outputs = super().__call__(inputs, *args, **kwargs)
@@ -239,19 +240,19 @@ class BertModel(Block):
 
     def get_pooled_output(self):
         """[B, E], of the latest call, as the next three."""
-        return self._latest["pooled_output"]
+        return self._latest_output("pooled_output")
 
     def get_sequence_output(self):
         """[B, F, E]."""
-        return self._latest["sequence_output"]
+        return self._latest_output("sequence_output")
 
     def get_all_encoder_layers(self):
         """A list of one [B, F, E] for each layer."""
-        return self._latest["encoder_outputs"]
+        return self._latest_output("encoder_outputs")
 
     def get_embedding_output(self):
         """[B, F, E], after LayerNorm and dropout."""
-        return self._latest["embedding_output"]
+        return self._latest_output("embedding_output")
 
     def get_embedding_table(self):
         """The word embeddings, a variable [V, E]."""
@@ -260,6 +261,12 @@ class BertModel(Block):
     def _set_latest(self, outputs):
         # Past Keras's attribute tracking: these are tensors, no part of the layer's state.
         self.__dict__["_latest"] = outputs
+
+    def _latest_output(self, name):
+        if name not in self._latest:
+            why = "it has no pooler" if self._latest else "it was not called yet"
+            raise ValueError(f"{self.name} has no {name}: {why}")
+        return self._latest[name]
 
     def get_config(self):
         return {

@@ -14,6 +14,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from bert_tf import filesystem
 from bert_tf.checkpoints.files import write_file
 from bert_tf.run_config import RunConfig
 
@@ -65,7 +66,7 @@ def claim(config: RunConfig, data_files: Mapping[str, Sequence[str]]) -> None:
         )
     versions = {name: metadata.version(name) for name in ("bert_tf", "tensorflow", "keras")}
     run["versions"] = versions | {"python": platform.python_version()}
-    tf.io.gfile.makedirs(config.output_dir)
+    filesystem.make_dir(config.output_dir)
     write_json(path, run)
 
 

@@ -61,6 +61,12 @@ _REMEMBERED_CHARACTERS = 32
 # What the rules split on blanks; `str.split` would also split on characters that they delete.
 _CHUNK = re.compile(f"[^{character_class(text_rules.BLANKS)}]+")
 
+# Characters that stand alone, as the inside of a regular expression's class. Rare ones are left
+# out: a shorter class is a faster one, and a chunk may be cut too seldom.
+_STANDALONE = character_class(code for code in text_rules.PUNCTUATION if code <= 0xFFFF) + "".join(
+    f"{chr(block[0])}-{chr(block[-1])}" for block in text_rules.CJK_BLOCKS
+)
+
 
 class Piece(NamedTuple):
     """A WordPiece token and the span of the text, in characters, that it came from."""
@@ -88,16 +94,9 @@ class _Memory(dict[str, Value]):
 class _ChunkIds(_Memory[Sequence[int]]):
     """The ids of a chunk."""
 
-    # What ASCII text comes to pieces at.
-    _ascii_parts = re.compile("[0-9A-Za-z]+|[^0-9A-Za-z]")
-    # Runs of what does not stand alone. Rare characters that do may be in them: a shorter class
-    # is a faster one.
-    _runs = re.compile(
-        "([^{}{}]+)".format(
-            character_class(code for code in text_rules.PUNCTUATION if code <= 0xFFFF),
-            "".join(f"{chr(block[0])}-{chr(block[-1])}" for block in text_rules.CJK_BLOCKS),
-        )
-    )
+    # In ASCII: runs of letters, digits and what is deleted, or one mark.
+    _ascii_parts = re.compile(r"[0-9A-Za-z\x00-\x1f\x7f]+|[^0-9A-Za-z\x00-\x1f\x7f]")
+    _runs = re.compile(f"([^{_STANDALONE}]+)")
 
     def __init__(self, basic: BasicTokenizer, matcher: Matcher[int]):
         super().__init__()
@@ -155,15 +154,33 @@ class _StandaloneIds(dict[str, int]):
 class _ChunkPieces(_Memory[Sequence[Piece]]):
     """The pieces of a chunk, located from its beginning."""
 
-    def __init__(self, do_lower_case: bool, wordpiece: WordpieceTokenizer):
+    _parts = re.compile(f"[{_STANDALONE}]|[^{_STANDALONE}]+")
+    # Accents belong to the piece before them, when they are dropped.
+    _lower_case_parts = re.compile(
+        f"[{_STANDALONE}][{character_class(text_rules.ACCENTS)}]*|[^{_STANDALONE}]+"
+    )
+
+    def __init__(self, basic: BasicTokenizer, wordpiece: WordpieceTokenizer):
         super().__init__()
-        self._do_lower_case = do_lower_case
+        self._basic = basic
         self._wordpiece = wordpiece
+        self._cut = (self._lower_case_parts if basic.do_lower_case else self._parts).findall
 
     def _work_out(self, chunk: str) -> Sequence[Piece]:
-        words = text_rules.words(chunk, self._do_lower_case)
+        parts = self._cut(chunk)
+        if len(parts) == 1 or self._basic.is_contextual(chunk):
+            return self._locate_all(chunk)
+        pieces: list[Piece] = []
+        start = 0
+        for part in parts:
+            pieces += [Piece(token, start + a, start + b) for token, a, b in self[part]]
+            start += len(part)
+        return pieces
+
+    def _locate_all(self, chunk: str) -> Sequence[Piece]:
+        words = text_rules.words(chunk, self._basic.do_lower_case)
         pieces = chain.from_iterable(map(self._locate, words))
-        if not self._do_lower_case:
+        if not self._basic.do_lower_case:
             return list(pieces)
         return [piece._replace(end=_skip_accents(chunk, piece.end)) for piece in pieces]
 
@@ -214,7 +231,7 @@ class FullTokenizer:
         self.wordpiece_tokenizer = WordpieceTokenizer(self.vocab)
         matcher = Matcher(self.vocab, self.unk_token_id, MAX_WORD_CHARACTERS)
         self._ids = _ChunkIds(self.basic_tokenizer, matcher)
-        self._pieces = _ChunkPieces(do_lower_case, self.wordpiece_tokenizer)
+        self._pieces = _ChunkPieces(self.basic_tokenizer, self.wordpiece_tokenizer)
 
     def _check_special_tokens(self) -> None:
         missing = [token for token in SPECIAL_TOKENS if token not in self.vocab]
@@ -265,6 +282,6 @@ class FullTokenizer:
         pieces: list[Piece] = []
         for found in _CHUNK.finditer(convert_to_unicode(text)):
             start = found.start()
-            for token, first, last in self._pieces[found.group()]:
-                pieces.append(Piece(token, start + first, start + last))
+            located = self._pieces[found.group()]
+            pieces += [Piece(token, start + a, start + b) for token, a, b in located]
         return pieces

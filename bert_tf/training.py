@@ -245,7 +245,7 @@ class Loop:
                 total=num_train_steps, initial=first, desc="train", unit="step", dynamic_ncols=True
             ) as bar,
         ):
-            for step, logs in self._steps(records, optimizer, first, num_train_steps):
+            for step, logs in self.steps(records, optimizer, first, num_train_steps):
                 self._check_finite(step, logs, manager)
                 self._log(step, logs)
                 bar.update(step - bar.n)
@@ -273,7 +273,7 @@ class Loop:
             print(f"Continuing from {prefix} (step {step} of {num_train_steps}).", flush=True)
         return step
 
-    def _steps(
+    def steps(
         self,
         records: RecordFile,
         optimizer: optimization.Optimizer,

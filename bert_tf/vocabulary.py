@@ -5,6 +5,8 @@ from collections.abc import Iterable, Mapping
 from os import PathLike, fspath
 from typing import TypeVar
 
+from bert_tf import filesystem
+
 Key = TypeVar("Key")
 Value = TypeVar("Value")
 
@@ -22,22 +24,15 @@ def load_vocab(vocab_file: str | PathLike[str]) -> dict[str, int]:
 
     Lines end at "\\n" alone: the Chinese vocabulary holds U+2028, where `str.splitlines` would
     break. Whitespace around a token is no part of it; of a repeated token the last line counts.
-    Paths with a scheme (`gs://...`) are opened by TensorFlow.
-    """
-    path = fspath(vocab_file)
-    if "://" in path:
-        from tensorflow.io import gfile  # slow to import, and few need it
 
-        open_file = gfile.GFile
-    else:
-        open_file = open
-    with open_file(path, "rb") as file:
-        content: bytes = file.read()
+    Raises: ValueError if the file is not UTF-8, OSError if it cannot be read; both name it.
+    """
     try:
-        lines = content.decode("utf-8").split("\n")
+        lines = filesystem.read_bytes(vocab_file).decode("utf-8").split("\n")
     except UnicodeDecodeError as error:
         raise ValueError(
-            f"{path} is not UTF-8 text ({error}); expected a vocabulary, one token a line"
+            f"{fspath(vocab_file)} is not UTF-8 text ({error}); expected a vocabulary, "
+            "one token a line"
         ) from None
     if not lines[-1]:
         del lines[-1]

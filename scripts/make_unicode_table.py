@@ -80,9 +80,8 @@ def _items(value_of: Callable[[str], Value]) -> Iterator[str]:
 
 def main() -> None:
     if unicodedata.unidata_version != "14.0.0":
-        sys.exit(
-            f"this Python has Unicode {unicodedata.unidata_version}; run it with Python 3.11 (14.0.0)"
-        )
+        version = unicodedata.unidata_version
+        sys.exit(f"this Python has Unicode {version}; run the script with Python 3.11 (14.0.0)")
     lines = [
         f"{name} {items}"
         for name, value_of in properties().items()

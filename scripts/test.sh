@@ -10,4 +10,4 @@ echo "== ruff"
 echo "== mypy (the modules without TensorFlow)"
 .venv/bin/mypy
 echo "== pytest"
-.venv/bin/python -m pytest "$@"
+.venv/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile "$@"

@@ -12,8 +12,8 @@ PACKAGE = ROOT / "bert_tf"
 
 # Each level imports only from levels above it; modules of one folder may import each other.
 LEVELS = [
-    ["config", "text_rules", "metrics", "run_config", "dropout", "vocabulary"],
-    ["wordpiece", "layers", "pooling", "normalizer_buffer"],
+    ["filesystem", "text_rules", "metrics", "run_config", "dropout"],
+    ["config", "vocabulary", "wordpiece", "layers", "pooling", "normalizer_buffer"],
     ["tokenization"],
     ["modeling", "graph_tokenization", "packing", "distribution"],
     ["heads", "optimization", "data"],
@@ -30,10 +30,12 @@ WITHOUT_TENSORFLOW = [
     "bert_tf.data.examples",
     "bert_tf.data.glue",
     "bert_tf.data.text_files",
+    "bert_tf.filesystem",
     "bert_tf.metrics",
     "bert_tf.packing",
     "bert_tf.run_config",
     "bert_tf.tasks.classification_config",
+    "bert_tf.tasks.result_files",
     "bert_tf.text_rules",
     "bert_tf.tokenization",
     "bert_tf.vocabulary",

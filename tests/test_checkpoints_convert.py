@@ -16,8 +16,6 @@ GOLDEN = Path(__file__).parent / "golden" / "checkpoints"
 KERAS_BERT = GOLDEN / "keras_bert_test"
 
 # Keras's own, when it writes a variable into an .h5 file.
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
-
 
 def assert_same_bits(path, expected):
     tensors = checkpoints.read(path)

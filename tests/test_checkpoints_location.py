@@ -20,8 +20,6 @@ MINILM = Path(__file__).parent.parent / "downloads" / "all-MiniLM-L6-v2"
 CONFIG = BertConfig.from_json_file(KERAS_BERT / "bert_config.json")
 
 # Keras's own, when it writes a variable into an .h5 file.
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
-
 
 def test_locate_googles_layout():
     place = checkpoints.locate(CHINESE)

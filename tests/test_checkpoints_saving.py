@@ -21,8 +21,6 @@ KERAS_BERT = GOLDEN / "keras_bert_test"
 CONFIG = BertConfig.from_json_file(KERAS_BERT / "bert_config.json")
 
 # Keras's own, when it writes a variable into an .h5 file.
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
-
 
 def same(ours, expected):
     return ours.keys() == expected.keys() and all(

@@ -166,11 +166,8 @@ def test_bundled_sample():
 
 
 @pytest.fixture(scope="module")
-def uncased(tmp_path_factory):
-    vocab = tmp_path_factory.mktemp("vocab") / "vocab.txt"
-    with gzip.open(GOLDEN / "vocabs/bert-base-uncased-vocab.txt.gz") as file:
-        vocab.write_bytes(file.read())
-    return FullTokenizer(str(vocab))
+def uncased(released_vocab):
+    return FullTokenizer(released_vocab("bert-base-uncased"))
 
 
 @pytest.mark.parametrize("split", ["train", "dev"])

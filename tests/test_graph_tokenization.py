@@ -58,15 +58,8 @@ def every_character(request, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def uncased(tmp_path_factory):
-    return Pair(unpack("bert-base-uncased", tmp_path_factory.mktemp("uncased")), True)
-
-
-def unpack(name, folder):
-    packed = (GOLDEN / "vocabs" / f"{name}-vocab.txt.gz").read_bytes()
-    path = folder / "vocab.txt"
-    path.write_bytes(gzip.decompress(packed))
-    return path
+def uncased(released_vocab):
+    return Pair(released_vocab("bert-base-uncased"), True)
 
 
 @pytest.mark.parametrize(
@@ -78,8 +71,8 @@ def unpack(name, folder):
         ("chinese", "bert-base-chinese", True),
     ],
 )
-def test_golden_ids(golden, tmp_path, key, name, do_lower_case):
-    graph = GraphTokenizer(unpack(name, tmp_path), do_lower_case)
+def test_golden_ids(golden, released_vocab, key, name, do_lower_case):
+    graph = GraphTokenizer(released_vocab(name), do_lower_case)
     assert graph(tf.constant(golden["strings"])).to_list() == golden["ids"][key]
 
 
@@ -99,13 +92,13 @@ def test_every_code_point_in_contexts(every_character, template):
 characters = st.sampled_from(NASTY) | st.characters(exclude_categories=["Cs"])
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(st.text(characters, max_size=30), max_size=20))
 def test_any_text(every_character, texts):
     assert every_character.differences(texts) == []
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(st.text(characters, max_size=8).map(str.encode) | st.binary(), max_size=8))
 def test_any_bytes(every_character, parts):
     # Cut anywhere, so that characters end in the middle.
@@ -199,7 +192,7 @@ def test_no_python_function_inside(uncased):
 rows = st.lists(st.integers(1000, 30000), max_size=12)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.tuples(rows, rows), max_size=8), st.integers(3, 30))
 def test_pack_pairs_as_in_python(pairs, max_seq_length):
     a, b = (tf.ragged.constant([pair[k] for pair in pairs], tf.int32, 1) for k in (0, 1))
@@ -208,7 +201,7 @@ def test_pack_pairs_as_in_python(pairs, max_seq_length):
     assert_packed(packed, wanted)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.lists(rows, max_size=8), st.integers(2, 30))
 def test_pack_pairs_without_a_second_text(texts, max_seq_length):
     packed = pack_pairs(tf.ragged.constant(texts, tf.int32, 1), None, 101, 102, max_seq_length)

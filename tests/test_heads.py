@@ -87,7 +87,6 @@ def test_variables_have_googles_names_and_shapes(head):
     assert ("bert/pooler/dense/kernel" in encoder) == (head != "span")
 
 
-@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras's
 @pytest.mark.parametrize("head", MODELS)
 def test_round_trips(head, tmp_path):
     golden = load_golden("gelu")
@@ -137,12 +136,11 @@ def test_dropout_before_the_classifier_is_its_own():
     assert not varies(dropout_rate=0.0)
 
 
-def test_tied_embeddings_have_one_dense_gradient():
+def test_every_word_learns_from_the_scores_it_gets():
     config, arrays, _ = load_golden("gelu")
     model = heads.pretraining(config)
     with tf.GradientTape() as tape:
         logits = model({name: arrays[name] for name in model.input})["masked_lm_logits"]
         loss = tf.reduce_sum(logits**2)
     gradient = tape.gradient(loss, model.bert.get_embedding_table())
-    assert isinstance(gradient, tf.Tensor)
-    assert np.all(np.any(gradient, axis=1))  # every word is scored
+    assert np.all(np.any(tf.convert_to_tensor(gradient), axis=1))

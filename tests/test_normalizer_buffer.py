@@ -3,7 +3,7 @@
 import pytest
 import tensorflow as tf
 import tensorflow_text as tf_text
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bert_tf import normalizer_buffer
@@ -29,7 +29,6 @@ def test_every_code_point_between_others():
 characters = st.characters(exclude_categories=["Cs"])
 
 
-@settings(deadline=None)
 @given(st.dictionaries(characters, st.text(characters, max_size=15)), st.text(characters))
 def test_any_map(replacements, text):
     text += "".join(replacements)

@@ -199,7 +199,7 @@ TWO_REPLICAS = """
 
     def train(strategy):
         with strategy.scope():
-            kernel = keras.Variable(np.linspace(-1, 1, 6).reshape(3, 2), name="output_weights")
+            kernel = keras.Variable(np.eye(3, 2, dtype="float32"), name="output_weights")
             table = tf.Variable(tf.ones([4, 2]), name="word_embeddings")
             optimizer = create_optimizer(0.1, 5, 2)
             optimizer.build([kernel, table])
@@ -224,7 +224,8 @@ TWO_REPLICAS = """
             x = tf.random.stateless_normal([2, 3], [seed, 0])
             norms += strategy.experimental_local_results(step(x, tf.constant([2, seed])))
         state = [kernel.value, table, optimizer.global_step, *optimizer.slots.values()]
-        return norms, [[copy.numpy() for copy in strategy.experimental_local_results(v)] for v in state]
+        copies = [strategy.experimental_local_results(variable) for variable in state]
+        return norms, [[copy.numpy() for copy in variable] for variable in copies]
 
     one_norms, one = train(tf.distribute.get_strategy())
     two_norms, two = train(tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]))

@@ -16,7 +16,6 @@ from pathlib import Path
 import keras
 import pytest
 from absl import flags
-from vocabularies import unpacked
 
 from bert_tf import checkpoints, cli
 from bert_tf.config import BertConfig
@@ -45,7 +44,7 @@ FAST = [c for c in COMMANDS if c not in SLOW + THIS_SUITE and not c.startswith(B
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def folder(tmp_path_factory, released_vocab):
     """A project folder as the README's reader has it, with small stand-ins."""
     folder = tmp_path_factory.mktemp("readme")
     for name, vocabulary, layout in (
@@ -54,7 +53,7 @@ def folder(tmp_path_factory):
     ):
         target = folder / "downloads" / name
         target.mkdir(parents=True)
-        vocab_file = unpacked(vocabulary, folder)
+        vocab_file = released_vocab(vocabulary)
         rows = len(vocab_file.read_bytes().split(b"\n")) - 1
         config = BertConfig(
             rows,

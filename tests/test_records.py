@@ -110,7 +110,7 @@ def three_records(tmp_path_factory):
     return path
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(data=st.data())
 def test_a_truncated_or_damaged_file_is_named(three_records, data):
     content = bytearray(three_records.read_bytes())

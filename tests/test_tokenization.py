@@ -222,6 +222,13 @@ def test_offsets(tmp_path, text, expected):
     assert tokenizer.tokenize_with_offsets(text) == [Piece(*piece) for piece in expected]
 
 
+@settings(max_examples=300, deadline=None)
+@given(text=TEXTS, name=st.sampled_from(["uncased", "chinese", "cased"]))
+def test_offsets_do_not_depend_on_where_chunks_are_cut(golden_tokenizer, text, name):
+    tokenizer = golden_tokenizer(name)
+    assert tokenizer.tokenize_with_offsets(text) == tokenizer._pieces._locate_all(text)
+
+
 def test_offsets_of_cased_text_keep_accents_apart(tmp_path):
     vocab = write_vocab(tmp_path / "vocab.txt", [*SPECIAL, "E", "##\u0301", ",", "\u0301"])
     pieces = FullTokenizer(vocab, do_lower_case=False).tokenize_with_offsets("E\u0301 ,\u0301")

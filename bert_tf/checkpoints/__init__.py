@@ -106,7 +106,7 @@ def from_pretrained(
     vocab_file = _present(path, place.vocab_file, location.VOCAB_FILE)
     config = BertConfig.from_json_file(config_file)
     tokenizer = tokenization.FullTokenizer(vocab_file, bool(place.do_lower_case))
-    tokenization.validate_vocab_size(vocab_file, len(tokenizer.vocab), config.vocab_size)
+    tokenization.validate_vocab_size(vocab_file, tokenizer.num_tokens, config.vocab_size)
     tensors = read(path, optimizer_state=False)
     model = modeling.BertModel(config, add_pooler="bert/pooler/dense/kernel" in tensors)
     assign(model, tensors, os.fspath(path))

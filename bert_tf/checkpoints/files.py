@@ -10,6 +10,8 @@ from typing import Any
 import tensorflow as tf
 from tensorflow.io import gfile
 
+from bert_tf import filesystem
+
 STAGING_PREFIX = ".saving-"  # a folder so named is what an interrupted save left behind
 
 
@@ -27,8 +29,9 @@ def damaged(path: str, reason: Any) -> DamagedCheckpointError:
 def size(path: str) -> int:
     """Bytes in a file; a missing one is a `DamagedCheckpointError`."""
     try:
-        return gfile.stat(path).length
-    except tf.errors.NotFoundError as error:
+        with filesystem.os_errors(path):
+            return gfile.stat(path).length
+    except FileNotFoundError as error:
         raise damaged(path, "the file is missing") from error
 
 
@@ -66,7 +69,7 @@ def staged(path: str, last: str) -> Iterator[str]:
 
 def _publish(staging: str, folder: str, last: str) -> None:
     names = sorted(gfile.listdir(staging), key=lambda name: (name == last, name))
-    if "://" not in staging:
+    if not filesystem.is_remote(staging):
         for name in names:
             _flush(os.path.join(staging, name))
     if gfile.exists(os.path.join(folder, last)):
@@ -87,8 +90,8 @@ def _flush(path: str) -> None:
 def write_file(path: str, contents: bytes) -> None:
     """Writes a small file: either whole or not there."""
     name = os.path.basename(path)
-    with staged(path, last=name) as staging, gfile.GFile(os.path.join(staging, name), "wb") as file:
-        file.write(contents)
+    with staged(path, last=name) as staging:
+        filesystem.write_bytes(os.path.join(staging, name), contents)
 
 
 def remove_tree(folder: str) -> None:

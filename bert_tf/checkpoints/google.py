@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.io import gfile
 
+from bert_tf import filesystem
 from bert_tf.checkpoints.files import damaged, size, staged
 from bert_tf.checkpoints.names import is_optimizer_state
 
@@ -60,8 +61,7 @@ def write(
     base = os.path.basename(prefix)
     with staged(prefix, last=f"{base}.index") as staging, tf.device("CPU:0"):
         for name, contents in (beside or {}).items():
-            with gfile.GFile(os.path.join(staging, name), "wb") as file:
-                file.write(contents)
+            filesystem.write_bytes(os.path.join(staging, name), contents)
         tf.raw_ops.SaveV2(
             prefix=os.path.join(staging, base),
             tensor_names=names,
@@ -88,7 +88,7 @@ def _open(prefix: str) -> tuple[Any, dict[str, list[int]]]:
     index = f"{prefix}.index"
     size(index)
     try:
-        reader = tf.train.load_checkpoint(prefix)
+        reader = tf.compat.v1.train.NewCheckpointReader(prefix)
         by_name = reader.get_variable_to_shape_map()
     except Exception as error:  # the reader raises OpError, IndexError, RuntimeError, ...
         raise damaged(index, error) from error

@@ -9,13 +9,13 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import safetensors
 import safetensors.numpy
 
+from bert_tf import filesystem
 from bert_tf.checkpoints import names, pytorch
 from bert_tf.checkpoints.files import damaged, size, staged
 from bert_tf.config import BertConfig
@@ -57,7 +57,10 @@ def _read_file(path: str) -> dict[str, np.ndarray]:
     if not path.endswith(".safetensors"):
         return pytorch.read(path)
     try:
-        with safetensors.safe_open(path, framework="numpy") as file:
+        with (
+            filesystem.local_copy(path) as local,
+            safetensors.safe_open(local, framework="numpy") as file,
+        ):
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (safetensors.SafetensorError, ValueError) as error:
         raise damaged(path, error) from error
@@ -65,7 +68,7 @@ def _read_file(path: str) -> dict[str, np.ndarray]:
 
 def _read_shards(path: str) -> dict[str, np.ndarray]:
     try:
-        weight_map = json.loads(Path(path).read_text(encoding="utf-8"))["weight_map"]
+        weight_map = json.loads(filesystem.read_bytes(path))["weight_map"]
         shards = sorted(set(weight_map.values()))
         expected = set(weight_map)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -96,13 +99,14 @@ def write(
     base = os.path.basename(path)
     with staged(path, last=base) as staging:
         for name, contents in files.items():
-            Path(staging, name).write_bytes(contents)
+            filesystem.write_bytes(os.path.join(staging, name), contents)
         try:
-            safetensors.numpy.save_file(
-                names.to_hugging_face_tensors(arrays),
-                os.path.join(staging, base),
-                metadata={"format": "pt"},  # transformers refuses files that do not say so
-            )
+            with filesystem.local_target(os.path.join(staging, base)) as local:
+                safetensors.numpy.save_file(
+                    names.to_hugging_face_tensors(arrays),
+                    local,
+                    metadata={"format": "pt"},  # transformers refuses files that do not say so
+                )
         except safetensors.SafetensorError as error:
             raise OSError(str(error)) from error
 

@@ -10,14 +10,13 @@ import hashlib
 import os
 from collections import defaultdict
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import h5py
 import keras
 import numpy as np
 
-from bert_tf import heads
+from bert_tf import filesystem, heads
 from bert_tf.checkpoints.files import damaged, size, staged
 from bert_tf.checkpoints.loading import assign, named_weights
 from bert_tf.checkpoints.names import is_optimizer_state
@@ -36,14 +35,15 @@ def read(path: str) -> dict[str, np.ndarray]:
     """
     file_size = size(path)
     tensors: dict[str, np.ndarray] = {}
-    try:
-        with h5py.File(path, "r") as file:
-            count = file.attrs.get(_COUNT)
-            for dataset in _datasets(file):
-                if (name := dataset.attrs.get(_NAME)) is not None:
-                    tensors[name] = _contents(dataset, name, file_size)
-    except Exception as error:  # h5py raises OSError, KeyError, RuntimeError, ...
-        raise damaged(path, error) from error
+    with filesystem.local_copy(path) as local:
+        try:
+            with h5py.File(local, "r") as file:
+                count = file.attrs.get(_COUNT)
+                for dataset in _datasets(file):
+                    if (name := dataset.attrs.get(_NAME)) is not None:
+                        tensors[name] = _contents(dataset, name, file_size)
+        except Exception as error:  # h5py raises OSError, KeyError, RuntimeError, ...
+            raise damaged(path, error) from error
     if count is None:
         raise ValueError(
             f"{path} bears none of Google's names: it was written by Keras alone; load it with "
@@ -91,10 +91,10 @@ def write(
     base = os.path.basename(path)
     with staged(path, last=base) as staging:
         for name, contents in (beside or {}).items():
-            Path(staging, name).write_bytes(contents)
-        staged_file = os.path.join(staging, base)
-        keras.saving.save_weights(model, staged_file)
-        _add_names(staged_file, weights)
+            filesystem.write_bytes(os.path.join(staging, name), contents)
+        with filesystem.local_target(os.path.join(staging, base)) as local:
+            keras.saving.save_weights(model, local)
+            _add_names(local, weights)
 
 
 def _datasets(file: h5py.File) -> list[h5py.Dataset]:

@@ -11,8 +11,10 @@ import json
 import os
 import re
 import string
-from pathlib import Path
 from typing import Any
+
+from bert_tf import filesystem
+from bert_tf.vocabulary import load_vocab
 
 GOOGLE, HUGGING_FACE, KERAS = "google", "huggingface", "keras"
 FORMATS = (GOOGLE, HUGGING_FACE, KERAS)
@@ -72,17 +74,23 @@ def locate(path: str | os.PathLike[str]) -> Location:
     """Finds the parts of a checkpoint.
 
     Args:
-      path: a folder, a prefix (`bert_model.ckpt`, `model.ckpt-20`) or a file.
+      path: a folder, a prefix (`bert_model.ckpt`, `model.ckpt-20`) or a file; local or `gs://`.
 
     Raises:
       ValueError: nothing is there, or several checkpoints are and none stands out.
+      OSError: a remote file system cannot be reached.
     """
     path = os.fspath(path)
-    if os.path.isdir(path):
+    if weights := weights_at(path):
+        folder = os.path.dirname(path)
+    elif filesystem.is_dir(path):
         folder = _transformer_folder(path)
         weights = _weights_in(folder)
     else:
-        folder, weights = os.path.dirname(path), _prefix_or_file(path)
+        raise ValueError(
+            f"no checkpoint at {path}: neither a folder, nor a prefix with {path}.index, nor a "
+            f"file ending in {', '.join((*_HUGGING_FACE_ENDINGS, _KERAS_ENDING))}"
+        )
     kind = (format_of(weights) if weights else None) or GOOGLE
     vocab_file = _first(folder, (VOCAB_FILE,))
     do_lower_case, reason = _case(folder, vocab_file)
@@ -91,26 +99,25 @@ def locate(path: str | os.PathLike[str]) -> Location:
 
 def _first(folder: str, names: tuple[str, ...]) -> str | None:
     paths = (os.path.join(folder, name) for name in names)
-    return next((path for path in paths if os.path.isfile(path)), None)
+    return next((path for path in paths if filesystem.is_file(path)), None)
 
 
-def _prefix_or_file(path: str) -> str:
-    """`path` without the ending of one of a prefix's files."""
+def weights_at(path: str) -> str | None:
+    """`path` as a prefix (without the ending of one of its files) or file; None if it is neither.
+
+    Ask this before whether it is a folder: where folders are but the beginnings of names, a
+    prefix looks like one.
+    """
     prefix = re.sub(r"\.(index|meta|data-\d{5}-of-\d{5})$", "", path)
-    if os.path.isfile(f"{prefix}.index"):
+    if filesystem.is_file(f"{prefix}.index"):
         return prefix
-    if os.path.isfile(path) and format_of(path) in (HUGGING_FACE, KERAS):
-        return path
-    raise ValueError(
-        f"no checkpoint at {path}: neither a folder, nor a prefix with {prefix}.index, nor a file "
-        f"ending in {', '.join((*_HUGGING_FACE_ENDINGS, _KERAS_ENDING))}"
-    )
+    return path if format_of(path) in (HUGGING_FACE, KERAS) and filesystem.is_file(path) else None
 
 
 def _transformer_folder(folder: str) -> str:
     """sentence-transformers may keep the encoder in a subfolder, named in modules.json."""
     modules_file = os.path.join(folder, "modules.json")
-    if not os.path.isfile(modules_file):
+    if not filesystem.is_file(modules_file):
         return folder
     for module in _json(modules_file, list):
         name = module.get("path", "")
@@ -121,12 +128,12 @@ def _transformer_folder(folder: str) -> str:
 
 def _weights_in(folder: str) -> str | None:
     state = os.path.join(folder, STATE_FILE)
-    if os.path.isfile(state):
-        for name in state_names(Path(state).read_text(encoding="utf-8")):
-            if os.path.isfile(os.path.join(folder, f"{name}.index")):
+    if filesystem.is_file(state):
+        for name in state_names(filesystem.read_bytes(state).decode()):
+            if filesystem.is_file(os.path.join(folder, f"{name}.index")):
                 return os.path.join(folder, name)
     # What is hidden is another program's, or an interrupted save's.
-    files = sorted(name for name in os.listdir(folder) if not name.startswith("."))
+    files = [name for name in filesystem.list_dir(folder) if not name.startswith(".")]
     names = [name.removesuffix(".index") for name in files if name.endswith(".index")]
     names = names or [name for name in _HUGGING_FACE_NAMES if name in files][:1]
     names = names or [name for name in files if name.endswith((".safetensors", _KERAS_ENDING))]
@@ -146,7 +153,7 @@ def state_names(text: str) -> list[str]:
 
 def _json(path: str, expected: type) -> Any:
     try:
-        value = json.loads(Path(path).read_text(encoding="utf-8"))
+        value = json.loads(filesystem.read_bytes(path))
     except ValueError as error:
         raise ValueError(f"{path} is not valid JSON: {error}") from error
     if not isinstance(value, expected):
@@ -167,7 +174,6 @@ def _case(folder: str, vocab_file: str | None) -> tuple[bool | None, str]:
     if vocab_file is None:
         return None, "there is no vocabulary"
     # Every alphabet a vocabulary was trained on is in it letter by letter.
-    pieces = Path(vocab_file).read_text(encoding="utf-8").split("\n")
-    capitals = set(pieces) & set(string.ascii_uppercase)
+    capitals = load_vocab(vocab_file).keys() & set(string.ascii_uppercase)
     found = f"{len(capitals) or 'no'} single capital letters in {vocab_file}"
     return not capitals, found

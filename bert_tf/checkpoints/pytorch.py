@@ -24,6 +24,7 @@ from typing import Any, BinaryIO, NamedTuple
 import ml_dtypes
 import numpy as np
 
+from bert_tf import filesystem
 from bert_tf.checkpoints.files import damaged
 
 _STORAGE_TYPES = {
@@ -143,7 +144,7 @@ def read(path: str) -> dict[str, np.ndarray]:
       UnsafePickleError: the pickle refers to anything but tensors; nothing was run.
       DamagedCheckpointError: the file is truncated or corrupted.
     """
-    with open(path, "rb") as file:
+    with filesystem.local_copy(path) as local, open(local, "rb") as file:
         try:
             state = _read_zip(file) if zipfile.is_zipfile(file) else _read_legacy(file)
             if not isinstance(state, dict):

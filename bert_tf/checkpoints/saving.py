@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bert_tf import filesystem
 from bert_tf.checkpoints import location
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def save_description(folder: str, config: BertConfig, vocab_file: str, do_lower_
 def _tokenizer_files(vocab_file: str | None, do_lower_case: bool | None) -> dict[str, bytes]:
     files = {}
     if vocab_file is not None:
-        files[location.VOCAB_FILE] = Path(vocab_file).read_bytes()
+        files[location.VOCAB_FILE] = filesystem.read_bytes(vocab_file)
     if do_lower_case is not None:
         values = {"do_lower_case": do_lower_case}
         files[location.TOKENIZER_FILE] = (json.dumps(values, indent=2) + "\n").encode()
@@ -99,6 +99,7 @@ def _tensors(source: keras.layers.Layer | Mapping[str, Any]) -> Mapping[str, Any
 
 def _target(path: str, format: str) -> str:
     """`path`; where its ending does not name the format it is a folder, for the usual name."""
-    if location.format_of(path) == format and not os.path.isdir(path):
+    is_folder = not location.weights_at(path) and filesystem.is_dir(path)
+    if location.format_of(path) == format and not is_folder:
         return path
     return os.path.join(path, location.DEFAULT_NAMES[format])

@@ -12,6 +12,7 @@ import numpy as np
 from absl import logging
 from tensorflow.io import gfile
 
+from bert_tf import filesystem
 from bert_tf.checkpoints import google
 from bert_tf.checkpoints.files import DamagedCheckpointError, remove_stale, write_file
 from bert_tf.checkpoints.location import STATE_FILE, state_names
@@ -35,7 +36,7 @@ class CheckpointManager:
         if keep < 1:
             raise ValueError(f"keep={keep}; at least one checkpoint must stay")
         self.output_dir, self.keep = output_dir, keep
-        gfile.makedirs(output_dir)
+        filesystem.make_dir(output_dir)
         for name in remove_stale(output_dir):
             logging.info("Removed %s, left in %s by an interrupted save", name, output_dir)
 

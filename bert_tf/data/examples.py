@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from bert_tf.data.text_files import BadRow, did_you_mean, exists
+from bert_tf import filesystem
+from bert_tf.data.text_files import BadRow, did_you_mean
 from bert_tf.metrics import Metric
 from bert_tf.packing import pack, packed_length
 
@@ -66,7 +67,7 @@ class SentenceTask(ABC):
     def has(self, data_dir: str, split: str) -> bool:
         """Whether the file of a split is there."""
         path = self.path(data_dir, split)
-        return path is not None and exists(path)
+        return path is not None and filesystem.is_file(path)
 
     def files(self, data_dir: str, split: str) -> list[str]:
         """The files of a split. Raises ValueError if the task has no such split."""

@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import tensorflow as tf
 
+from bert_tf import filesystem
+
 Spec = Mapping[str, tf.io.FixedLenFeature]  # name -> shape and dtype (int64 or float32)
 
 _HEADER = 12  # bytes before a record in the file: uint64 length, uint32 checksum of the length
@@ -36,17 +38,19 @@ def write(path: str, rows: Iterable[Mapping[str, Sequence[float]]], spec: Spec) 
     The file appears under its name when it is complete.
 
     Raises: ValueError if a row's features do not have the length that `spec` says.
+      OSError naming the file if it cannot be written.
     """
     temporary = f"{path}.{os.getpid()}.partial"
     count = 0
     try:
-        with tf.io.TFRecordWriter(temporary) as writer:
-            for row in rows:
-                writer.write(_serialize(row, spec))
-                count += 1
-        tf.io.gfile.rename(temporary, path, overwrite=True)
+        with filesystem.os_errors(path):
+            with tf.io.TFRecordWriter(temporary) as writer:
+                for row in rows:
+                    writer.write(_serialize(row, spec))
+                    count += 1
+            tf.io.gfile.rename(temporary, path, overwrite=True)
     except BaseException:
-        if tf.io.gfile.exists(temporary):
+        if filesystem.is_file(temporary):
             tf.io.gfile.remove(temporary)
         raise
     return count
@@ -120,8 +124,7 @@ def _record_lengths(path: str) -> np.ndarray:
 
 
 def _contents(path: str) -> bytes | mmap.mmap:
-    if "://" in path:
-        with tf.io.gfile.GFile(path, "rb") as file:
-            return file.read()
+    if filesystem.is_remote(path):
+        return filesystem.read_bytes(path)
     with open(path, "rb") as file:
         return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)

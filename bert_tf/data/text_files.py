@@ -1,13 +1,10 @@
-"""Reading text files of examples: UTF-8, one row a line, errors that name file and line.
-
-TensorFlow is imported only to reach a remote file system such as `gs://`.
-"""
+"""Reading text files of examples: UTF-8, one row a line, errors that name file and line."""
 
 import codecs
-import os
 from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
-from pathlib import Path
+
+from bert_tf import filesystem
 
 
 class BadRow(ValueError):
@@ -24,15 +21,6 @@ def did_you_mean(name: str, names: Sequence[str]) -> str:
     return f"{hint} There are: {', '.join(names)}."
 
 
-def exists(path: str) -> bool:
-    """Whether there is such a file, local or remote."""
-    if "://" not in path:
-        return os.path.exists(path)
-    import tensorflow as tf
-
-    return tf.io.gfile.exists(path)
-
-
 def read_text(path: str) -> str:
     """The text of a UTF-8 file, local or remote, without a byte order mark.
 
@@ -40,7 +28,7 @@ def read_text(path: str) -> str:
       line).
     """
     try:
-        data = _read_bytes(path)
+        data = filesystem.read_bytes(path)
     except OSError as error:
         raise ValueError(
             f"{path}: cannot be read ({error.strerror or error}); "
@@ -59,18 +47,6 @@ def read_text(path: str) -> str:
         line = text.count("\n", 0, text.index("\0")) + 1
         raise BadRow(path, line, "NUL character; save the file as UTF-8 text")
     return text
-
-
-def _read_bytes(path: str) -> bytes:
-    if "://" not in path:
-        return Path(path).read_bytes()
-    import tensorflow as tf
-
-    try:
-        with tf.io.gfile.GFile(path, "rb") as file:
-            return file.read()
-    except tf.errors.OpError as error:
-        raise OSError(error.message) from error
 
 
 def lines(path: str) -> Iterator[tuple[int, str]]:

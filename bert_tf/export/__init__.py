@@ -17,6 +17,8 @@ from collections.abc import Iterable
 import keras
 import tensorflow as tf
 
+from bert_tf import filesystem
+from bert_tf.checkpoints.files import remove_tree
 from bert_tf.config import BertConfig
 from bert_tf.export import signatures, verify
 from bert_tf.export.verify import ExportError, Sample
@@ -47,13 +49,13 @@ def export_classifier(
     ours: all of them go through what was written, read back from disk, and must give the ids and,
     to 1e-5, the answers that Python gives. Only then do the folders get their names, the text one
     last. Renaming is atomic on local file systems, so a killed export leaves at most an
-    `unfinished-*` folder, which may be deleted.
+    `unfinished-*` folder, which may be deleted; elsewhere saved_model.pb comes last.
 
     Raises ValueError for arguments that do not fit together, ExportError naming the first
-    difference; nothing stays behind then.
+    difference, OSError if export_dir cannot be written; nothing stays behind then.
     """
     tokenizer = FullTokenizer(vocab_file, do_lower_case)
-    validate_vocab_size(vocab_file, len(tokenizer.vocab), config.vocab_size)
+    validate_vocab_size(vocab_file, tokenizer.num_tokens, config.vocab_size)
     model = signatures.float32_copy(model, config, 1 if regression else len(label_list))
     features = signatures.features_module(model, label_list, regression)
     text = signatures.text_module(features, tokenizer, do_lower_case, max_seq_length)
@@ -62,7 +64,7 @@ def export_classifier(
 
     unfinished = os.path.join(export_dir, f"unfinished-{uuid.uuid4().hex[:8]}")
     text_dir, features_dir = (os.path.join(unfinished, name) for name in ("text", "features"))
-    tf.io.gfile.makedirs(unfinished)
+    filesystem.make_dir(unfinished)
     try:
         _save(features, features_dir, serving_default=features.features, features=features.features)
         verify.check_features(features_dir, batches, label_list)
@@ -82,22 +84,40 @@ def export_classifier(
 
 
 def _save(module: tf.Module, folder: str, **named_signatures) -> None:
-    tf.saved_model.save(module, folder, signatures=named_signatures)
+    with filesystem.os_errors(folder):
+        tf.saved_model.save(module, folder, signatures=named_signatures)
 
 
 def _publish(text_dir: str, features_dir: str, export_dir: str) -> str:
     """Both folders get the next free version; the text one, which announces it, comes last."""
     features_home = os.path.join(export_dir, FEATURES_DIR)
-    tf.io.gfile.makedirs(features_home)
-    taken = tf.io.gfile.listdir(export_dir) + tf.io.gfile.listdir(features_home)
-    versions = [int(name) for name in (n.rstrip("/") for n in taken) if name.isdecimal()]
+    filesystem.make_dir(features_home)
+    taken = filesystem.list_dir(export_dir) + filesystem.list_dir(features_home)
+    versions = [int(name) for name in taken if name.isdecimal()]
     version = str(max(versions, default=0) + 1)
     published_features = os.path.join(features_home, version)
     published_text = os.path.join(export_dir, version)
-    tf.io.gfile.rename(features_dir, published_features)
+    _move(features_dir, published_features)
     try:
-        tf.io.gfile.rename(text_dir, published_text)
+        _move(text_dir, published_text)
     except BaseException:
         tf.io.gfile.rmtree(published_features)
         raise
     return published_text
+
+
+def _move(source: str, target: str) -> None:
+    """Renames a folder. Object stores have none to rename: there, file by file."""
+    with filesystem.os_errors(target):
+        if not filesystem.is_remote(source):
+            tf.io.gfile.rename(source, target)
+            return
+        paths = [os.path.join(top, x) for top, _, files in tf.io.gfile.walk(source) for x in files]
+        try:
+            for path in sorted(paths, key=lambda path: path.endswith("/saved_model.pb")):
+                moved = target + path.removeprefix(source)
+                tf.io.gfile.makedirs(os.path.dirname(moved))
+                tf.io.gfile.rename(path, moved)
+        except BaseException:
+            remove_tree(target)
+            raise

@@ -10,8 +10,8 @@
 
 from __future__ import annotations
 
-import csv
-import io
+import dataclasses
+import os
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -21,15 +21,21 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from bert_tf import checkpoints, distribution, export, heads, run_folder, training
+from bert_tf import (
+    checkpoints,
+    distribution,
+    export,
+    filesystem,
+    heads,
+    run_folder,
+    training,
+)
 from bert_tf.checkpoints.training import CheckpointManager
-from bert_tf.config import BertConfig
 from bert_tf.data import delimited, glue, records
-from bert_tf.data.examples import InputExample, example_features
+from bert_tf.data.examples import InputExample, SentenceTask, example_features
+from bert_tf.tasks import pretrained, result_files
 from bert_tf.tasks.classification_config import ClassificationConfig
-from bert_tf.tokenization import FullTokenizer, validate_case_matches_checkpoint
 
-LABELS_FILE = "labels.json"
 join = tf.io.gfile.join
 
 
@@ -80,11 +86,10 @@ class Classifier:
 
     def __init__(self, config: ClassificationConfig):
         self.config = config
+        filesystem.make_dir(config.output_dir)
         self.task = self._task()
-        tf.io.gfile.makedirs(config.output_dir)
-        self.source = checkpoints.locate(config.init_checkpoint or config.output_dir)
-        self.bert_config, self.tokenizer = self._architecture()
-        self.labels: list[str] = self.task.labels(config.data_dir)
+        self.labels = self.task.labels(config.data_dir)
+        self.bert_config, self.tokenizer = pretrained.architecture(config)
         self.regression = self.task.regression
         self.manager = CheckpointManager(config.output_dir)
         self.report: dict[str, Any] = {"task_name": config.task_name}
@@ -115,41 +120,24 @@ class Classifier:
 
     # -------------------------------------------------------------------------------- parts
 
-    def _task(self) -> Any:
+    def _task(self) -> SentenceTask:
         config = self.config
-        if config.task_name.lower() in delimited.KINDS:
-            return delimited.DelimitedTask(
-                kind=config.task_name.lower(),
-                text_a_column=config.text_a_column,
-                text_b_column=config.text_b_column,
-                label_column=config.label_column,
-                id_column=config.id_column,
-                problem_type=config.problem_type,
-            )
-        return glue.find(config.task_name)
-
-    def _architecture(self) -> tuple[BertConfig, FullTokenizer]:
-        config, source = self.config, self.source
-        files = {"bert_config_file": source.config_file, "vocab_file": source.vocab_file}
-        for name in files:
-            files[name] = getattr(config, name) or files[name]
-            if files[name] is None:
-                raise ValueError(
-                    f"--{name} is needed: nothing beside --init_checkpoint="
-                    f"{config.init_checkpoint} says it"
-                )
-        bert_config = BertConfig.from_json_file(files["bert_config_file"])
-        if config.max_seq_length > bert_config.max_position_embeddings:
-            raise ValueError(
-                f"--max_seq_length={config.max_seq_length} exceeds this model's "
-                f"{bert_config.max_position_embeddings} positions; "
-                f"use {bert_config.max_position_embeddings} or less"
-            )
-        lower = config.do_lower_case
-        if lower is None:
-            lower = True if source.do_lower_case is None else source.do_lower_case
-        validate_case_matches_checkpoint(lower, config.init_checkpoint)
-        return bert_config, FullTokenizer(files["vocab_file"], do_lower_case=lower)
+        kind = config.task_name.lower()
+        if kind not in delimited.KINDS:
+            return glue.find(config.task_name)
+        task = delimited.DelimitedTask(
+            kind=kind,
+            text_a_column=config.text_a_column,
+            text_b_column=config.text_b_column,
+            label_column=config.label_column,
+            id_column=config.id_column,
+            problem_type=config.problem_type,
+        )
+        if config.do_train or task.has(config.data_dir, "train"):
+            return task
+        # The classes are those of the training file, which a trained model remembers.
+        labels = pretrained.saved_labels(config.output_dir)
+        return task if labels is None else dataclasses.replace(task, classes=tuple(labels))
 
     def _examples(self, split: str) -> list[InputExample]:
         return self.task.examples(self.config.data_dir, split)
@@ -201,13 +189,9 @@ class Classifier:
         data_files = {"the training data": self.task.files(config.data_dir, "train")}
         data_files["the vocabulary"] = [self.tokenizer.vocab_file]
         run_folder.claim(config, data_files)
-        checkpoints.save_description(
-            config.output_dir,
-            self.bert_config,
-            self.tokenizer.vocab_file,
-            self.tokenizer.do_lower_case,
+        pretrained.save_description(
+            config.output_dir, self.bert_config, self.tokenizer, self.labels
         )
-        run_folder.write_json(join(config.output_dir, LABELS_FILE), self.labels)
         rows = self._records(examples, "train")
         steps = int(len(rows) / config.train_batch_size * config.num_train_epochs)
         if steps < 1:
@@ -216,7 +200,7 @@ class Classifier:
                 f"--num_train_epochs={config.num_train_epochs} make no step; use a smaller batch"
             )
         if config.init_checkpoint and self.manager.latest() is None:
-            self._load(config.init_checkpoint)
+            pretrained.load(self.model, config.init_checkpoint, config)
         dev = self._dev() if config.do_eval and config.eval_steps else None
 
         def evaluate(step: int) -> float:
@@ -242,7 +226,9 @@ class Classifier:
         self.report["global_step"] = steps
         if best := self.manager.best():
             self.report["best_checkpoint"] = best
-        self._write_final()
+        self.written["final_model"] = pretrained.save_final(
+            self.model, config.output_dir, self.tokenizer, self.labels
+        )
 
     def restore(self) -> None:
         """The weights of a run that has been trained: output_dir's, else --init_checkpoint."""
@@ -253,34 +239,19 @@ class Classifier:
                 f"--output_dir={self.config.output_dir} holds no checkpoint; train first with "
                 "--do_train=true, or give a fine-tuned --init_checkpoint"
             )
-        loaded = self._load(source)
-        missing_head = [n for n in loaded.missing if n.startswith("output_")]
-        if missing_head:
+        loaded = pretrained.load(self.model, source, self.config)
+        if len(loaded.loaded) < len(self.model.weights):
             raise ValueError(
-                f"{source} holds no classifier ({', '.join(missing_head)}); train first with "
-                "--do_train=true"
+                f"{source} holds no classifier for the {len(self.labels) or 'numeric'} labels of "
+                f"--task_name={self.config.task_name}; train first with --do_train=true"
+            )
+        labels = pretrained.saved_labels(os.path.dirname(source))
+        if labels is not None and labels != self.labels:
+            raise ValueError(
+                f"{source} was trained for the labels {labels}, but --task_name="
+                f"{self.config.task_name} has {self.labels}; give the data it was trained for"
             )
         self.report["global_step"] = checkpoints.global_step(source)
-
-    def _load(self, path: str) -> checkpoints.LoadReport:
-        loaded = checkpoints.load(
-            self.model, path, allow_partial=self.config.allow_partial_checkpoint
-        )
-        print(loaded, flush=True)
-        return loaded
-
-    def _write_final(self) -> None:
-        folder = join(self.config.output_dir, "final_model")
-        checkpoints.save(
-            self.model,
-            join(folder, "bert_model.ckpt"),
-            "google",
-            config=self.bert_config,
-            vocab_file=self.tokenizer.vocab_file,
-            do_lower_case=self.tokenizer.do_lower_case,
-        )
-        run_folder.write_json(join(folder, LABELS_FILE), self.labels)
-        self.written["final_model"] = folder
 
     def _dev(self) -> tuple[records.RecordFile, list[InputExample]]:
         examples = self._examples("dev")
@@ -321,7 +292,7 @@ class Classifier:
         else:
             values["eval_accuracy"] = np.float32(scores["accuracy"])
         path = join(self.config.output_dir, "eval_results.txt")
-        text = "".join(f"{key} = {values[key]!s}\n" for key in sorted(values))
+        text = result_files.eval_results(values)
         run_folder.write_text(path, text)
         print("***** Eval results *****\n" + text, end="", flush=True)
         self.report["eval"] = {
@@ -338,24 +309,11 @@ class Classifier:
         outputs = np.concatenate([r["scores"] for _, r in self.loop.forward(rows, size, "predict")])
         assert len(outputs) == len(examples)
         results = join(self.config.output_dir, "test_results.tsv")
-        run_folder.write_text(results, "".join("\t".join(map(str, row)) + "\n" for row in outputs))
+        run_folder.write_text(results, result_files.test_results(outputs))
         predictions = join(self.config.output_dir, "predictions.tsv")
-        run_folder.write_text(predictions, self._prediction_table(examples, outputs))
+        run_folder.write_text(predictions, result_files.predictions(examples, outputs, self.labels))
         self.report["predict"] = {"examples": len(rows)}
         self.written |= {"test_results": results, "predictions": predictions}
-
-    def _prediction_table(self, examples: Sequence[InputExample], outputs: np.ndarray) -> str:
-        """id, predicted label, and the probability of each label; TAB-separated with a header."""
-        text = io.StringIO()
-        table = csv.writer(text, delimiter="\t", lineterminator="\n")
-        if self.regression:
-            table.writerow(["id", "prediction"])
-            table.writerows([e.guid, row[0]] for e, row in zip(examples, outputs, strict=True))
-        else:
-            table.writerow(["id", "label", *(f"probability_{label}" for label in self.labels)])
-            for example, row in zip(examples, outputs, strict=True):
-                table.writerow([example.guid, self.labels[row.argmax()], *row])
-        return text.getvalue()
 
     def export(self) -> None:
         config = self.config

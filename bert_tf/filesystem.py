@@ -1,0 +1,133 @@
+"""Files by path, local or remote: the one place that says how either is opened.
+
+A path with a scheme (`gs://bucket/file`, whatever `tf.io.gfile` knows) is TensorFlow's to open,
+and what it raises then is an OSError that names the path, as for a local file. TensorFlow is
+imported only when there is such a path. Give remote paths as str: `pathlib.Path` would make
+`gs:/bucket` of `gs://bucket`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+StrPath = str | os.PathLike[str]
+
+
+def is_remote(path: StrPath) -> bool:
+    """Whether the path has a scheme."""
+    return "://" in os.fspath(path)
+
+
+@contextlib.contextmanager
+def os_errors(path: StrPath) -> Iterator[None]:
+    """TensorFlow's errors in the block become OSErrors that name `path`."""
+    import tensorflow as tf  # slow to import, and few need it
+
+    try:
+        yield
+    except tf.errors.OpError as error:
+        number = errno.ENOENT if isinstance(error, tf.errors.NotFoundError) else errno.EIO
+        reason = (error.message or os.strerror(number)).splitlines()[0]
+        # With ENOENT this is a FileNotFoundError.
+        raise OSError(number, reason, os.fspath(path)) from error
+
+
+def is_file(path: StrPath) -> bool:
+    """Whether there is such a file, and not a folder."""
+    if not is_remote(path):
+        return os.path.isfile(path)
+    from tensorflow.io import gfile
+
+    with os_errors(path):
+        return gfile.exists(path) and not gfile.isdir(path)
+
+
+def is_dir(path: StrPath) -> bool:
+    """Whether there is such a folder; False too where a remote file system cannot be reached."""
+    if not is_remote(path):
+        return os.path.isdir(path)
+    from tensorflow.io import gfile
+
+    return gfile.isdir(path)
+
+
+def list_dir(path: StrPath) -> list[str]:
+    """The names in a folder, sorted."""
+    if not is_remote(path):
+        return sorted(os.listdir(path))
+    from tensorflow.io import gfile
+
+    with os_errors(path):  # object stores end the names of folders in a slash
+        return sorted(name.rstrip("/") for name in gfile.listdir(path))
+
+
+def make_dir(path: StrPath) -> None:
+    """Makes a folder and those above it, where they are missing."""
+    if not is_remote(path):
+        os.makedirs(path, exist_ok=True)
+        return
+    from tensorflow.io import gfile
+
+    with os_errors(path):
+        gfile.makedirs(path)
+
+
+def read_bytes(path: StrPath) -> bytes:
+    """The contents of a file."""
+    if not is_remote(path):
+        return Path(path).read_bytes()
+    from tensorflow.io import gfile
+
+    with os_errors(path), gfile.GFile(path, "rb") as file:
+        return file.read()
+
+
+def write_bytes(path: StrPath, contents: bytes) -> None:
+    """Writes a file; its folder must be there."""
+    if not is_remote(path):
+        Path(path).write_bytes(contents)
+        return
+    from tensorflow.io import gfile
+
+    with os_errors(path), gfile.GFile(path, "wb") as file:
+        file.write(contents)
+
+
+@contextlib.contextmanager
+def local_copy(path: str) -> Iterator[str]:
+    """A local path to read the file from: its own, or that of a copy for the time of the block."""
+    if not is_remote(path):
+        yield path
+        return
+    from tensorflow.io import gfile
+
+    with _temporary(path) as local:
+        with os_errors(path):
+            gfile.copy(path, local)
+        yield local
+
+
+@contextlib.contextmanager
+def local_target(path: str) -> Iterator[str]:
+    """A local path to write the file to: its own, or one that is copied there after the block."""
+    if not is_remote(path):
+        yield path
+        return
+    from tensorflow.io import gfile
+
+    with _temporary(path) as local:
+        yield local
+        with os_errors(path):
+            gfile.copy(local, path, overwrite=True)
+
+
+@contextlib.contextmanager
+def _temporary(path: str) -> Iterator[str]:
+    # The name stays, for those who go by its ending.
+    with tempfile.TemporaryDirectory(prefix="bert_tf-", ignore_cleanup_errors=True) as folder:
+        yield os.path.join(folder, os.path.basename(path))

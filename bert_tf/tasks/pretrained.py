@@ -1,0 +1,104 @@
+"""What every task takes from `--init_checkpoint` and leaves behind for the next one."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from bert_tf import checkpoints, run_folder
+from bert_tf.config import BertConfig
+from bert_tf.run_config import RunConfig
+from bert_tf.tokenization import (
+    FullTokenizer,
+    validate_case_matches_checkpoint,
+    validate_vocab_size,
+)
+
+FINAL_MODEL = "final_model"
+LABELS_FILE = "labels.json"
+
+
+def architecture(config: RunConfig) -> tuple[BertConfig, FullTokenizer]:
+    """The model's config and its tokenizer: from the flags, else from beside the checkpoint.
+
+    Without `--init_checkpoint`, output_dir is the place to look (a run left both there).
+
+    Raises:
+      ValueError: one of them is nowhere to be found, or they do not fit together or the flags.
+    """
+    place = checkpoints.locate(config.init_checkpoint or config.output_dir)
+    config_file = config.bert_config_file or place.config_file
+    vocab_file = config.vocab_file or place.vocab_file
+    for name, file in (("bert_config_file", config_file), ("vocab_file", vocab_file)):
+        if file is None:
+            raise ValueError(
+                f"--{name} is needed: there is none beside "
+                + (f"--init_checkpoint={config.init_checkpoint}" if config.init_checkpoint else "")
+                + ("" if config.init_checkpoint else f"--output_dir={config.output_dir}")
+            )
+    bert_config = BertConfig.from_json_file(config_file)
+    positions = bert_config.max_position_embeddings
+    if config.max_seq_length > positions:
+        raise ValueError(
+            f"--max_seq_length={config.max_seq_length} exceeds this model's {positions} "
+            f"positions; use {positions} or less"
+        )
+    lower, reason = config.do_lower_case, "--do_lower_case"
+    if lower is None:
+        lower, reason = place.do_lower_case, place.case_reason
+    if lower is None:
+        lower, reason = True, "the default"
+    validate_case_matches_checkpoint(lower, config.init_checkpoint)
+    tokenizer = FullTokenizer(vocab_file, do_lower_case=lower)
+    validate_vocab_size(vocab_file, tokenizer.num_tokens, bert_config.vocab_size, config_file)
+    print(
+        f"Model: {config_file}; vocabulary: {vocab_file}, "
+        f"{'lower-cased' if lower else 'cased'} ({reason})",
+        flush=True,
+    )
+    return bert_config, tokenizer
+
+
+def load(model: keras.Model, path: str, config: RunConfig) -> checkpoints.LoadReport:
+    """Loads weights and prints the report of every one of them."""
+    report = checkpoints.load(model, path, allow_partial=config.allow_partial_checkpoint)
+    print(report, flush=True)
+    return report
+
+
+def saved_labels(folder: str) -> list[str] | None:
+    """The labels that a run noted in `folder`, or None."""
+    path = tf.io.gfile.join(folder, LABELS_FILE)
+    if not tf.io.gfile.exists(path):
+        return None
+    with tf.io.gfile.GFile(path) as file:
+        return json.load(file)
+
+
+def save_description(
+    folder: str, bert_config: BertConfig, tokenizer: FullTokenizer, labels: list[str]
+) -> None:
+    """Puts config, vocabulary, casing and labels beside the checkpoints of a run."""
+    checkpoints.save_description(folder, bert_config, tokenizer.vocab_file, tokenizer.do_lower_case)
+    run_folder.write_json(tf.io.gfile.join(folder, LABELS_FILE), labels)
+
+
+def save_final(model: Any, output_dir: str, tokenizer: FullTokenizer, labels: list[str]) -> str:
+    """Writes `final_model/`: the weights without optimizer slots, and all that describes them.
+
+    Returns:
+      The folder; `--init_checkpoint` and `from_pretrained` take it.
+    """
+    folder = tf.io.gfile.join(output_dir, FINAL_MODEL)
+    checkpoints.save(
+        model,
+        tf.io.gfile.join(folder, "bert_model.ckpt"),
+        "google",
+        vocab_file=tokenizer.vocab_file,
+        do_lower_case=tokenizer.do_lower_case,
+    )
+    run_folder.write_json(tf.io.gfile.join(folder, LABELS_FILE), labels)
+    return folder
