@@ -24,15 +24,12 @@ import tensorflow as tf
 import tqdm
 
 from bert_tf import distribution, modeling, optimization
+from bert_tf.batching import Arrays, pad_rows, training_rows, trim_padding
 from bert_tf.checkpoints.training import CheckpointManager
 from bert_tf.data.records import RecordFile
 from bert_tf.run_config import RunConfig
 
 Tensors = dict[str, tf.Tensor]
-Arrays = dict[str, np.ndarray]
-
-# A batch is padded to a multiple of 1/8 of --max_seq_length: at most eight shapes a run.
-NUM_BUCKETS = 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,61 +77,6 @@ class TrainingState:
             )
         for name, variable in variables.items():
             variable.assign(tensors[name])
-
-
-# ---------------------------------------------------------------------------------- batches
-
-
-def training_rows(step: int, batch_size: int, num_rows: int, seed: int) -> np.ndarray:
-    """The rows of one step: position p of the run is row `p % num_rows` of epoch `p // num_rows`.
-
-    Every epoch is a new permutation of the whole file, drawn from (seed, epoch); batches run on
-    across the end of an epoch, so no row is left out. (Google's programs shuffle a window of 100
-    rows only.)
-
-    Returns:
-      int64 `[batch_size]`.
-    """
-    positions = np.arange(step * batch_size, (step + 1) * batch_size)
-    epochs, offsets = np.divmod(positions, num_rows)
-    orders = {epoch: _epoch_order(num_rows, seed, epoch) for epoch in np.unique(epochs)}
-    return np.array([orders[e][o] for e, o in zip(epochs, offsets, strict=True)])
-
-
-_orders: dict[tuple[int, int, int], np.ndarray] = {}
-
-
-def _epoch_order(num_rows: int, seed: int, epoch: int) -> np.ndarray:
-    key = (num_rows, seed, int(epoch))
-    if key not in _orders:
-        if len(_orders) > 2:
-            _orders.clear()
-        _orders[key] = np.random.default_rng([seed, int(epoch)]).permutation(num_rows)
-    return _orders[key]
-
-
-def trim_padding(batch: Arrays, max_seq_length: int) -> Arrays:
-    """Cuts `[B, max_seq_length]` features to the batch's longest row, rounded up to a bucket.
-
-    Padding is masked out of attention, so that no result changes by it.
-    """
-    longest = int(batch["input_mask"].sum(axis=1).max(initial=1))
-    step = math.ceil(max_seq_length / NUM_BUCKETS)
-    length = min(max_seq_length, math.ceil(longest / step) * step)
-    return {
-        name: value[:, :length] if value.shape[1:] == (max_seq_length,) else value
-        for name, value in batch.items()
-    }
-
-
-def pad_rows(batch: Arrays, multiple: int) -> Arrays:
-    """Adds all-zero rows (`is_real_example` 0) until the batch divides by `multiple`."""
-    rows = len(batch["input_ids"])
-    missing = -rows % multiple
-    return {
-        name: np.concatenate([value, np.zeros((missing, *value.shape[1:]), value.dtype)])
-        for name, value in batch.items()
-    }
 
 
 class Loop:

@@ -12,7 +12,7 @@ PACKAGE = ROOT / "bert_tf"
 
 # Each level imports only from levels above it; modules of one folder may import each other.
 LEVELS = [
-    ["filesystem", "text_rules", "metrics", "run_config", "dropout"],
+    ["filesystem", "text_rules", "metrics", "run_config", "batching", "dropout"],
     ["config", "vocabulary", "wordpiece", "layers", "pooling", "normalizer_buffer"],
     ["tokenization"],
     ["modeling", "graph_tokenization", "packing", "distribution"],
@@ -24,6 +24,7 @@ LEVELS = [
 ]
 WITHOUT_TENSORFLOW = [
     "bert_tf",
+    "bert_tf.batching",
     "bert_tf.cli",
     "bert_tf.config",
     "bert_tf.data.delimited",

@@ -17,6 +17,7 @@ KERAS_BERT = GOLDEN / "keras_bert_test"
 
 # Keras's own, when it writes a variable into an .h5 file.
 
+
 def assert_same_bits(path, expected):
     tensors = checkpoints.read(path)
     assert tensors.keys() == expected.keys()

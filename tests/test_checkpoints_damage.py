@@ -21,6 +21,7 @@ CONFIG = BertConfig.from_json_file(KERAS_BERT / "bert_config.json")
 
 # Keras's own, when it writes a variable into an .h5 file.
 
+
 def same(ours, expected):
     return ours.keys() == expected.keys() and all(
         np.array_equal(ours[name], expected[name]) for name in expected

@@ -21,6 +21,7 @@ CONFIG = BertConfig.from_json_file(KERAS_BERT / "bert_config.json")
 
 # Keras's own, when it writes a variable into an .h5 file.
 
+
 def test_locate_googles_layout():
     place = checkpoints.locate(CHINESE)
     assert place.weights == str(CHINESE / "bert_model.ckpt")
