@@ -22,7 +22,7 @@ from bert_tf import distribution, heads, optimization, training
 from bert_tf.config import BertConfig
 from bert_tf.data.records import RecordFile, classification_spec, write
 from bert_tf.run_config import RunConfig
-from bert_tf.tasks.classification import objective
+from bert_tf.tasks import objectives
 
 # Pieces in 600 pairs of MRPC's files, [CLS] and [SEP] included: the deciles from 0 to 100%.
 MRPC_DECILES = [22, 36, 42, 46, 50, 54, 58, 61, 65, 70, 85]
@@ -62,7 +62,7 @@ def steps(records: RecordFile, folder: str, full: bool):
     )
     model = heads.classifier(bert, 2, dropout_rate=0.0)
     loop = training.Loop(
-        config, model, objective(regression=False), distribution.create_strategy(config)
+        config, model, objectives.sequence(regression=False), distribution.create_strategy(config)
     )
     optimizer = optimization.create_optimizer(5e-5, 1000, 100)
     optimizer.build(model.trainable_variables)

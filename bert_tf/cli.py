@@ -48,8 +48,9 @@ def config_from_flags(
 def run(config_class: type[Config], main: Callable[[Config], object]) -> None:
     """Runs a script: parses the command line and calls `main` with the configuration.
 
-    Bad input (a ValueError or OSError that bert_tf raises) and a loss that is not finite end the
-    script with their message and exit code 1, any other exception with a traceback.
+    Bad input (a ValueError or the like that bert_tf raises, or any OSError that names a file) and
+    a loss that is not finite end the script with their message and exit code 1, any other
+    exception with a traceback.
     `--verbosity=0` logs the first examples, `--verbosity=1` also shows every traceback.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's own chatter at start-up
@@ -61,9 +62,10 @@ def run(config_class: type[Config], main: Callable[[Config], object]) -> None:
                 raise ValueError(f"unexpected argument {arguments[1]!r}; write --flag=value")
             main(config_from_flags(config_class))
         except (ValueError, OSError, RuntimeError, FloatingPointError) as error:
-            if logging.get_verbosity() >= logging.DEBUG or not _raised_by_us(error):
+            message = _message(error)
+            if logging.get_verbosity() >= logging.DEBUG or message is None:
                 raise
-            print(f"Error: {error}", file=sys.stderr)
+            print(f"Error: {message}", file=sys.stderr)
             sys.exit(1)
 
     app.run(start)
@@ -91,7 +93,10 @@ def _value_type(annotation: Any) -> type:
     return annotation
 
 
-def _raised_by_us(error: BaseException) -> bool:
-    """Whether the line that raised is in this package."""
+def _message(error: BaseException) -> str | None:
+    """What to tell the user; None if the error is not the user's but a mistake in some program."""
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
     *_, last = traceback.walk_tb(error.__traceback__)
-    return Path(last[0].f_code.co_filename).is_relative_to(Path(__file__).parent)
+    by_us = Path(last[0].f_code.co_filename).is_relative_to(Path(__file__).parent)
+    return str(error) if by_us else None

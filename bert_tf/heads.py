@@ -16,6 +16,8 @@ from bert_tf.dropout import Dropout
 from bert_tf.layers import Block, Dense, LayerNorm, initializer
 from bert_tf.modeling import BertModel
 
+_FLOAT32 = {"dtype": "float32", "autocast": False}  # a variable's, under every precision policy
+
 
 @keras.saving.register_keras_serializable("bert_tf")
 class TaskModel(keras.Model):
@@ -39,16 +41,16 @@ class Logits(Block):
             shape=(self.num_labels, self.size),
             initializer=initializer(self.stddev),
             name="output_weights",
+            **_FLOAT32,
         )
         self.output_bias = self.add_weight(
-            shape=(self.num_labels,), initializer="zeros", name="output_bias"
+            shape=(self.num_labels,), initializer="zeros", name="output_bias", **_FLOAT32
         )
         super().build()
 
     def call(self, x):
         weights = tf.convert_to_tensor(self.output_weights)
-        logits = tf.matmul(x, weights, transpose_b=True) + self.output_bias
-        return tf.cast(logits, tf.float32)
+        return tf.matmul(tf.cast(x, tf.float32), weights, transpose_b=True) + self.output_bias
 
     def get_config(self):
         sizes = {"num_labels": self.num_labels, "size": self.size, "stddev": self.stddev}
@@ -82,7 +84,7 @@ class MaskedLanguageModel(Block):
 
     def build(self, input_shape=None):
         self.output_bias = self.add_weight(
-            shape=(self.vocab_size,), initializer="zeros", name="output_bias"
+            shape=(self.vocab_size,), initializer="zeros", name="output_bias", **_FLOAT32
         )
         super().build()
 
@@ -90,9 +92,8 @@ class MaskedLanguageModel(Block):
         x = tf.gather(sequence_output, positions, batch_dims=1)  # [B, M, E]
         x = self.transform(tf.reshape(x, [-1, x.shape[-1]]))  # [B*M, E]
         table = tf.cast(tf.convert_to_tensor(embedding_table), x.dtype)
-        logits = tf.matmul(x, table, transpose_b=True) + self.output_bias  # [B*M, V]
-        logits = tf.reshape(logits, [-1, tf.shape(positions)[1], self.vocab_size])
-        return tf.cast(logits, tf.float32)
+        logits = tf.cast(tf.matmul(x, table, transpose_b=True), tf.float32)  # [B*M, V]
+        return tf.reshape(logits + self.output_bias, [-1, tf.shape(positions)[1], self.vocab_size])
 
 
 class Transform(Block):

@@ -12,7 +12,6 @@ products, and the gradient of a kernel is one as well.
 
 from __future__ import annotations
 
-import math
 import re
 
 import keras
@@ -20,6 +19,7 @@ import tensorflow as tf
 
 from bert_tf.config import BertConfig
 from bert_tf.dropout import Dropout, dropout_seed
+from bert_tf.encoder import Encoder
 from bert_tf.layers import Block, Dense, LayerNorm, initializer
 
 __all__ = ["BertModel", "checkpoint_name", "dropout_seed"]
@@ -72,109 +72,6 @@ class Embeddings(Block):
         return self.dropout(self.layer_norm(x), training=training)  # [B*F, E]
 
 
-class SelfAttention(Block):
-    """Every position looks at every position: [B*F, E] -> [B*F, E] (Vaswani et al., 3.2)."""
-
-    def __init__(self, config: BertConfig, name="self", **kwargs):
-        super().__init__(name=name, **kwargs)
-        self.config = config
-        size, stddev = config.hidden_size, config.initializer_range
-        self.query = Dense(size, size, stddev, name="query")
-        self.key = Dense(size, size, stddev, name="key")
-        self.value = Dense(size, size, stddev, name="value")
-        self.dropout = Dropout(config.attention_probs_dropout_prob)
-
-    def call(self, x, mask, training=False):
-        heads = self.config.num_attention_heads
-        head_size = self.config.hidden_size // heads
-
-        def split(x):  # [B*F, E] -> [B, N, F, H]
-            x = tf.reshape(x, [tf.shape(mask)[0], -1, heads, head_size])
-            return tf.transpose(x, [0, 2, 1, 3])
-
-        q, k, v = split(self.query(x)), split(self.key(x)), split(self.value(x))
-        scores = tf.matmul(q, k, transpose_b=True) * (1 / math.sqrt(head_size)) + mask
-        probs = tf.cast(tf.nn.softmax(tf.cast(scores, tf.float32)), x.dtype)  # [B, N, F, T]
-        context = tf.matmul(self.dropout(probs, training=training), v)  # [B, N, F, H]
-        return tf.reshape(tf.transpose(context, [0, 2, 1, 3]), tf.shape(x))  # [B*F, E]
-
-
-class ResidualOutput(Block):
-    """`LayerNorm(residual + dropout(dense(x)))`: the end of both halves of a layer."""
-
-    def __init__(self, config: BertConfig, inputs: int, name="output", **kwargs):
-        super().__init__(name=name, **kwargs)
-        self.dense = Dense(inputs, config.hidden_size, config.initializer_range)
-        self.dropout = Dropout(config.hidden_dropout_prob)
-        self.layer_norm = LayerNorm(config.hidden_size, config.layer_norm_eps)
-
-    def call(self, x, residual, training=False):
-        return self.layer_norm(residual + self.dropout(self.dense(x), training=training))
-
-
-class Attention(Block):
-    """The first half of a layer: [B*F, E] -> [B*F, E]."""
-
-    def __init__(self, config: BertConfig, name="attention", **kwargs):
-        super().__init__(name=name, **kwargs)
-        self.self_attention = SelfAttention(config)
-        self.residual_output = ResidualOutput(config, config.hidden_size)
-
-    def call(self, x, mask, training=False):
-        context = self.self_attention(x, mask, training=training)
-        return self.residual_output(context, x, training=training)
-
-
-class Intermediate(Block):
-    """The wide layer of the second half: [B*F, E] -> [B*F, I]."""
-
-    def __init__(self, config: BertConfig, name="intermediate", **kwargs):
-        super().__init__(name=name, **kwargs)
-        self.dense = Dense(
-            config.hidden_size,
-            config.intermediate_size,
-            config.initializer_range,
-            config.hidden_act,
-        )
-
-    def call(self, x):
-        return self.dense(x)
-
-
-class EncoderLayer(Block):
-    """Attention, then a feed-forward network: [B*F, E] -> [B*F, E]."""
-
-    def __init__(self, config: BertConfig, name: str, **kwargs):
-        super().__init__(name=name, **kwargs)
-        self.attention = Attention(config)
-        self.intermediate = Intermediate(config)
-        self.residual_output = ResidualOutput(config, config.intermediate_size)
-
-    def call(self, x, mask, training=False):
-        x = self.attention(x, mask, training=training)
-        return self.residual_output(self.intermediate(x), x, training=training)
-
-
-class Encoder(Block):
-    """The stack: [B*F, E] and input_mask [B, F] -> the output of each layer, each [B*F, E]."""
-
-    def __init__(self, config: BertConfig, name="encoder", **kwargs):
-        super().__init__(name=name, **kwargs)
-        self.stack = [
-            EncoderLayer(config, name=f"layer_{i}") for i in range(config.num_hidden_layers)
-        ]
-
-    def call(self, x, input_mask, training=False):
-        # A masked position keeps a finite score, as in Google's: rows of padding stay numbers.
-        mask = (1 - tf.cast(input_mask, x.dtype)) * -10000
-        mask = mask[:, tf.newaxis, tf.newaxis, :]  # [B, 1, 1, T]
-        outputs = []
-        for layer in self.stack:
-            x = layer(x, mask, training=training)
-            outputs.append(x)
-        return outputs
-
-
 class Pooler(Block):
     """A dense layer with tanh on the first token: [B, F, E] -> [B, E]."""
 
@@ -200,12 +97,15 @@ class BertModel(Block):
       encoder_outputs   list of one [B, F, E] for each layer
       embedding_output  [B, F, E]
 
-    They have the policy's compute dtype. `build()` makes the variables without any input.
+    They have the policy's compute dtype. `build()` makes the variables without any input. The
+    getters keep the outputs of the latest eager call in memory, all layers', until the next call.
 
     Raises:
       ValueError: ids that are not integers, or sequences longer than the positions.
       tf.errors.InvalidArgumentError: an id that is not in the vocabulary, on a CPU; compiled by
-        XLA the nearest id is taken instead, so check ids where they are made.
+        XLA the nearest id is taken instead, so check ids where they are made. Check segments
+        there too: one of `type_vocab_size` or more (any pair, where that is 1) is no error, but
+        adds nothing to the sum.
     """
 
     def __init__(self, config: BertConfig, add_pooler: bool = True, name="bert", **kwargs):
@@ -303,17 +203,18 @@ def _shape(x):
 
 
 _ENCODER_PATH = re.compile(r"(?:^|/)((?:embeddings|encoder/layer_\d+|pooler)/.*)$")
-_HEAD_PATH = re.compile(r"(?:^|/)(cls/.*)$")
+_HEAD_PATH = re.compile(r"(?:^|/)(cls/.*)$|(?:^|/)classifier/(output_(?:weights|bias))$")
 
 
 def checkpoint_name(variable) -> str:
     """Google's name of a variable of our models: its path, free of what the user's model adds.
 
-    `bert/encoder/layer_0/attention/self/query/kernel`, `cls/squad/output_weights`; the
-    classifier's two have no scope: `output_weights`, `output_bias`.
+    `bert/encoder/layer_0/attention/self/query/kernel`, `cls/squad/output_weights`; those of
+    `heads.classifier` have no scope: `output_weights`, `output_bias`. Variables of other layers
+    keep their path.
     """
     if match := _ENCODER_PATH.search(variable.path):
         return f"bert/{match[1]}"
     if match := _HEAD_PATH.search(variable.path):
-        return match[1]
-    return variable.path.rsplit("/", 1)[-1]
+        return match[1] or match[2]
+    return variable.path

@@ -109,7 +109,7 @@ class RunConfig:
     num_tpu_cores: int = cli_flag(8, "Cores the TPU must have, with --use_tpu.", free=True)
 
     def __post_init__(self) -> None:
-        for name in ("train_batch_size", "eval_batch_size", "predict_batch_size"):
+        for name in _POSITIVE:
             _require(getattr(self, name) >= 1, f"--{name}={getattr(self, name)}: give 1 or more")
         _require(
             self.max_seq_length >= 3,
@@ -125,14 +125,30 @@ class RunConfig:
             f"--num_train_epochs={self.num_train_epochs}: give more than 0",
         )
         _require(
-            self.save_checkpoints_steps >= 1,
-            f"--save_checkpoints_steps={self.save_checkpoints_steps}: give 1 or more",
+            0 <= self.random_seed < 2**31,
+            f"--random_seed={self.random_seed}: give a number from 0 to 2147483647",
+        )
+        _require(self.eval_steps >= 0, f"--eval_steps={self.eval_steps}: give 0 or more")
+        _require(
+            not self.eval_steps or (self.do_train and self.do_eval),
+            f"--eval_steps={self.eval_steps} evaluates during training; "
+            "it needs --do_train=true and --do_eval=true",
         )
 
     def bound(self) -> dict[str, Any]:
         """The values that an interrupted run must have kept to be continued."""
         fields = dataclasses.fields(self)
         return {f.name: getattr(self, f.name) for f in fields if not f.metadata["free"]}
+
+
+_POSITIVE = (
+    "train_batch_size",
+    "eval_batch_size",
+    "predict_batch_size",
+    "save_checkpoints_steps",
+    "iterations_per_loop",
+    "num_tpu_cores",
+)
 
 
 def _require(condition: bool, message: str) -> None:

@@ -31,6 +31,25 @@ def write_json(path: str, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
+def read_json(path: str) -> dict[str, Any]:
+    """The JSON object in a file. Raises ValueError naming the file if it is damaged."""
+    try:
+        value = json.loads(filesystem.read_bytes(path))
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}); delete it") from error
+    if not isinstance(value, dict):
+        raise ValueError(f"{path} is damaged (no JSON object); delete it")
+    return value
+
+
+def merge_json(path: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Adds `values` to the object in a file, if it is there, and returns the whole."""
+    before = read_json(path) if filesystem.is_file(path) else {}
+    whole = before | dict(values)
+    write_json(path, whole)
+    return whole
+
+
 def fingerprint(paths: Sequence[str]) -> str:
     """One sha256 over the contents of the files, in order."""
     digest = hashlib.sha256()
@@ -41,54 +60,54 @@ def fingerprint(paths: Sequence[str]) -> str:
     return digest.hexdigest()
 
 
-def claim(config: RunConfig, data_files: Mapping[str, Sequence[str]]) -> None:
+def claim(
+    config: RunConfig,
+    model: Mapping[str, Any],
+    data_files: Mapping[str, Sequence[str]],
+    started: bool,
+) -> None:
     """Notes in output_dir which run it belongs to, or checks that it is this one.
 
     Args:
       config: the run's flags; those that training depends on must not change.
+      model: the architecture and casing, wherever they came from.
       data_files: what training reads: a name for messages -> file paths.
+      started: whether output_dir holds a checkpoint; before the first, there is nothing to lose.
 
     Raises:
-      ValueError: output_dir belongs to a run with other flags or data.
+      ValueError: output_dir belongs to a run with other flags, model or data.
     """
     path = tf.io.gfile.join(config.output_dir, RUN_FILE)
     files = {name: fingerprint(paths) for name, paths in data_files.items()}
     # Through JSON, so that both sides compare as what was stored.
-    run = json.loads(json.dumps({"flags": config.bound(), "data_sha256": files}))
-    if tf.io.gfile.exists(path):
-        _check_same(config.output_dir, _read(path), run)
+    run = json.loads(json.dumps({"flags": config.bound(), "model": model, "data_sha256": files}))
+    if started:
+        if not filesystem.is_file(path):
+            raise ValueError(
+                f"--output_dir={config.output_dir} holds checkpoints but no {RUN_FILE}, so it "
+                "cannot be told which run they belong to; give another --output_dir, and this one "
+                "as --init_checkpoint to start from its weights"
+            )
+        _check_same(config.output_dir, read_json(path), run)
         return
-    if tf.train.latest_checkpoint(config.output_dir):
-        raise ValueError(
-            f"--output_dir={config.output_dir} holds checkpoints but no {RUN_FILE}, so it cannot "
-            "be told which run they belong to; give another --output_dir, and this one as "
-            "--init_checkpoint to start from its weights"
-        )
     versions = {name: metadata.version(name) for name in ("bert_tf", "tensorflow", "keras")}
     run["versions"] = versions | {"python": platform.python_version()}
-    filesystem.make_dir(config.output_dir)
     write_json(path, run)
 
 
-def _read(path: str) -> dict[str, Any]:
-    with tf.io.gfile.GFile(path) as file:
-        try:
-            run = json.load(file)
-            return {"flags": dict(run["flags"]), "data_sha256": dict(run["data_sha256"])}
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{path} is damaged ({error}); give another --output_dir") from error
-
-
-def _check_same(output_dir: str, before: dict[str, Any], now: dict[str, Any]) -> None:
-    differences = [
-        f"  --{name}: {before['flags'].get(name)!r} then, {value!r} now"
-        for name, value in now["flags"].items()
-        if before["flags"].get(name) != value
-    ] + [
-        f"  the contents of {name} have changed"
-        for name, digest in now["data_sha256"].items()
-        if before["data_sha256"].get(name) != digest
-    ]
+def _check_same(output_dir: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    differences = []
+    for part, line in (
+        ("flags", "--{name}: {before!r} then, {now!r} now"),
+        ("model", "the model's {name}: {before!r} then, {now!r} now"),
+        ("data_sha256", "the contents of {name} have changed"),
+    ):
+        old, new = before.get(part, {}), now[part]
+        differences += [
+            "  " + line.format(name=name, before=old.get(name), now=new.get(name))
+            for name in sorted(old.keys() | new.keys())
+            if old.get(name) != new.get(name)
+        ]
     if differences:
         raise ValueError(
             f"--output_dir={output_dir} belongs to another run:\n"

@@ -93,9 +93,8 @@ class Loop:
         self.model = model
         self.objective = objective
         self.strategy = strategy
-        self._static = config.pad_to_max_seq_length or isinstance(
-            strategy, tf.distribute.TPUStrategy
-        )
+        self._on_tpu = isinstance(strategy, tf.distribute.TPUStrategy)
+        self._static = config.pad_to_max_seq_length or self._on_tpu
         self._forward: Callable[[Any], Any] | None = None
 
     def _compile(self, step: Callable[[Any], Any], records: RecordFile) -> Callable[[Any], Any]:
@@ -129,7 +128,9 @@ class Loop:
         """Yields (batch, results) in file order; padding rows are taken off again."""
         forward = self._forward = self._forward or self._compile(self._forward_step, records)
         starts = range(0, len(records), batch_size)
-        multiple = batch_size if self._static else self.strategy.num_replicas_in_sync
+        multiple = self.strategy.num_replicas_in_sync
+        if self._static:
+            multiple = math.lcm(batch_size, multiple)
         for start in tqdm.tqdm(starts, description, unit="batch", dynamic_ncols=True, leave=None):
             batch = records.batch(np.arange(start, min(start + batch_size, len(records))))
             rows = len(batch["input_ids"])
@@ -163,8 +164,7 @@ class Loop:
           num_train_steps: steps of the whole run; the learning rate reaches 0 there.
           num_warmup_steps: steps in which the learning rate grows.
           manager: where checkpoints are kept.
-          evaluate: step -> the metric that says which checkpoint is best, called every
-            `--eval_steps`.
+          evaluate: step -> the metric of the best checkpoint, called every `--eval_steps`.
 
         Returns:
           The step that training started from (0, or that of the checkpoint).
@@ -172,33 +172,39 @@ class Loop:
         Raises:
           FloatingPointError: the loss is not finite.
         """
-        config = self.config
+        self._check_batch_size()
         with self.strategy.scope():
             optimizer = optimization.create_optimizer(
-                config.learning_rate, num_train_steps, num_warmup_steps
+                self.config.learning_rate, num_train_steps, num_warmup_steps
             )
             optimizer.build(self.model.trainable_variables)
         state = TrainingState(self.model, optimizer)
         first = self._resume(state, manager, num_train_steps)
-        saved = first
-        with (
-            tf.summary.create_file_writer(config.output_dir).as_default(),
-            tqdm.tqdm(
-                total=num_train_steps, initial=first, desc="train", unit="step", dynamic_ncols=True
-            ) as bar,
-        ):
+        if evaluate is not None and first and first % self.config.eval_steps == 0:
+            # The run may have been stopped between this checkpoint and its evaluation.
+            manager.offer_best(manager.latest(), evaluate(first))
+        events = tf.summary.create_file_writer(self.config.output_dir)
+        bar = tqdm.tqdm(total=num_train_steps, initial=first, desc="train", dynamic_ncols=True)
+        with events.as_default(), bar:
             for step, logs in self.steps(records, optimizer, first, num_train_steps):
                 self._check_finite(step, logs, manager)
                 self._log(step, logs)
                 bar.update(step - bar.n)
                 bar.set_postfix(loss=f"{logs['loss']:.4f}")
-                due = evaluate is not None and config.eval_steps and step % config.eval_steps == 0
-                if step % config.save_checkpoints_steps == 0 or step == num_train_steps or due:
-                    prefix, saved = manager.save(step, state.tensors()), step
-                    if due and evaluate is not None:
+                due = evaluate is not None and step % self.config.eval_steps == 0
+                if due or step == num_train_steps or step % self.config.save_checkpoints_steps == 0:
+                    prefix = manager.save(step, state.tensors())
+                    if due:
                         manager.offer_best(prefix, evaluate(step))
-        assert saved == num_train_steps
         return first
+
+    def _check_batch_size(self) -> None:
+        size, replicas = self.config.train_batch_size, self.strategy.num_replicas_in_sync
+        if size % replicas:
+            raise ValueError(
+                f"--train_batch_size={size} does not divide among {replicas} replicas; "
+                f"use a multiple of {replicas}"
+            )
 
     def _resume(
         self, state: TrainingState, manager: CheckpointManager, num_train_steps: int
@@ -224,25 +230,30 @@ class Loop:
     ) -> Iterator[tuple[int, dict[str, float]]]:
         """Runs the steps first..last; the next batch is read while the current one computes."""
         train_step = self._compile(self._train_step(optimizer), records)
-        # On a TPU, reading the loss waits for the device: do so once a loop only.
-        every = self.config.iterations_per_loop if self.config.use_tpu else 1
+        unread = []
         with ThreadPoolExecutor(1) as reader:
             upcoming = reader.submit(self._training_batch, records, first)
-            begun, begun_step = time.monotonic(), first
+            begun = time.monotonic()
             for step in range(first, last):
                 feed = upcoming.result()
                 if step + 1 < last:
                     upcoming = reader.submit(self._training_batch, records, step + 1)
-                outputs = train_step(feed)
-                done = step + 1
-                if done % every and done < last and done % self.config.save_checkpoints_steps:
+                unread.append((step + 1, train_step(feed)))
+                if not self._reads(step + 1, last):
                     continue
-                logs = {name: float(value) for name, value in outputs.items()}
-                now = time.monotonic()
-                examples = (done - begun_step) * self.config.train_batch_size
-                logs["examples_per_second"] = examples / (now - begun)
-                begun, begun_step = now, done
-                yield done, logs
+                read = [(done, {k: float(v) for k, v in logs.items()}) for done, logs in unread]
+                seconds = time.monotonic() - begun
+                rate = len(unread) * self.config.train_batch_size / seconds
+                unread = []
+                for done, logs in read:
+                    yield done, logs | {"examples_per_second": rate}
+                begun = time.monotonic()  # saving and evaluating are not training
+
+    def _reads(self, step: int, last: int) -> bool:
+        """Whether the losses are read after this step: on a TPU that waits for the device."""
+        config = self.config
+        points = [config.iterations_per_loop, config.save_checkpoints_steps, config.eval_steps]
+        return not self._on_tpu or step == last or any(n and step % n == 0 for n in points)
 
     def _training_batch(self, records: RecordFile, step: int) -> Any:
         config = self.config

@@ -18,8 +18,11 @@ def main() -> None:
         text_a=tf.constant([text_a]), text_b=tf.constant(text_b or [""])
     )
     print(f"text_a: {text_a}\ntext_b: {' '.join(text_b)}")
-    print(f"label:  {answer['labels'][0].numpy().decode()}")
-    print("probabilities:", " ".join(f"{p:.3f}" for p in answer["probabilities"][0].numpy()))
+    if "scores" in answer:  # a regression
+        print(f"score:  {answer['scores'][0].numpy():.3f}")
+    else:
+        print(f"label:  {answer['labels'][0].numpy().decode()}")
+        print("probabilities:", " ".join(f"{p:.3f}" for p in answer["probabilities"][0].numpy()))
 
 
 if __name__ == "__main__":

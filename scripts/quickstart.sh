@@ -17,11 +17,15 @@ if [ ! -f "$model/vocab.txt" ]; then
   rm -rf downloads/unpacked
 fi
 
+export=--export_dir=output/mnli/export
+if [ -e output/mnli/export/1/saved_model.pb ]; then export=; fi
+
 echo "== Fine-tuning on the MultiNLI sample: train, evaluate, predict, export"
 .venv/bin/python run_classifier.py --task_name=mnli --data_dir=examples/mnli \
-  --init_checkpoint="$model" --output_dir=output/mnli --export_dir=output/mnli/export \
-  --do_train=true --do_eval=true --do_predict=true --max_seq_length=128 \
-  --num_train_epochs=2 --learning_rate=1e-4 --eval_batch_size=64 --predict_batch_size=64 "$@"
+  --init_checkpoint="$model" --output_dir=output/mnli $export \
+  --do_train=true --do_eval=true --do_predict=true --max_seq_length=64 \
+  --train_batch_size=16 --num_train_epochs=2 --learning_rate=5e-5 \
+  --eval_batch_size=64 --predict_batch_size=64 "$@"
 
 echo "== One prediction from the exported SavedModel"
 .venv/bin/python examples/predict.py output/mnli/export \

@@ -20,7 +20,6 @@ GOLDEN = Path(__file__).parent / "golden" / "checkpoints"
 KERAS_BERT = GOLDEN / "keras_bert_test"
 CHINESE = GOLDEN / "google_chinese"
 TORCH = GOLDEN / "torch"
-# Keras's own, when it writes a variable into an .h5 file.
 CONFIG = BertConfig.from_json_file(KERAS_BERT / "bert_config.json")
 
 
@@ -192,9 +191,9 @@ def test_shards(tmp_path):
     assert_same(checkpoints.read(index), torch_weights())
 
 
-@pytest.mark.parametrize("shard", ["../model-2.safetensors", "/etc/passwd", "a\\..\\b", ".."])
+@pytest.mark.parametrize("shard", ["../model-2.safetensors", "/etc/passwd", "a\\..\\b", "..", 5])
 def test_shards_may_not_leave_their_folder(tmp_path, shard):
-    index = write_shards(tmp_path, ("model-1.safetensors", shard))
+    index = write_shards(tmp_path, (shard, shard))
     with pytest.raises(ValueError, match=r"index.json names the file .* outside of its own folder"):
         checkpoints.read(index)
 
@@ -271,6 +270,8 @@ def test_an_incomplete_encoder_is_an_error_with_the_closest_names(tmp_path):
     with pytest.raises(ValueError, match=closest) as error:
         checkpoints.load(model, path)
     assert f"{path} holds 97.45% of the encoder's parameters" in str(error.value)
+    remedy = str(error.value).splitlines()[-1]
+    assert "--allow_partial_checkpoint" in remedy and "allow_partial=True" in remedy
     assert_same({n: np.asarray(x) for n, x in named_weights(model).items()}, before)
     report = checkpoints.load(model, path, allow_partial=True)
     assert report.missing == (f"{layer}/query/kernel",)
@@ -279,8 +280,9 @@ def test_an_incomplete_encoder_is_an_error_with_the_closest_names(tmp_path):
 
 def test_something_else_than_bert_is_an_error_even_if_partial_is_allowed(tmp_path):
     path = checkpoints.save({"output_bias": np.zeros(2, "f")}, tmp_path / "x.ckpt", "google")
-    with pytest.raises(ValueError, match="holds 0% of the encoder"):
+    with pytest.raises(ValueError, match="holds 0% of the encoder") as error:
         checkpoints.load(heads.classifier(CONFIG, 2), path, allow_partial=True)
+    assert "allow_partial" not in str(error.value)
 
 
 def test_another_vocabulary_is_an_error_with_both_sizes():

@@ -15,8 +15,6 @@ from bert_tf.checkpoints.convert import convert, main
 GOLDEN = Path(__file__).parent / "golden" / "checkpoints"
 KERAS_BERT = GOLDEN / "keras_bert_test"
 
-# Keras's own, when it writes a variable into an .h5 file.
-
 
 def assert_same_bits(path, expected):
     tensors = checkpoints.read(path)

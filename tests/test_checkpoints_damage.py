@@ -6,8 +6,8 @@ import random
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
+from arrays import same
 
 from bert_tf import checkpoints, heads
 from bert_tf.checkpoints import google, huggingface
@@ -18,14 +18,6 @@ GOLDEN = Path(__file__).parent / "golden" / "checkpoints"
 KERAS_BERT = GOLDEN / "keras_bert_test"
 TORCH = GOLDEN / "torch"
 CONFIG = BertConfig.from_json_file(KERAS_BERT / "bert_config.json")
-
-# Keras's own, when it writes a variable into an .h5 file.
-
-
-def same(ours, expected):
-    return ours.keys() == expected.keys() and all(
-        np.array_equal(ours[name], expected[name]) for name in expected
-    )
 
 
 @pytest.fixture(scope="module")

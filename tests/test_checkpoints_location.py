@@ -19,8 +19,6 @@ TORCH = GOLDEN / "torch"
 MINILM = Path(__file__).parent.parent / "downloads" / "all-MiniLM-L6-v2"
 CONFIG = BertConfig.from_json_file(KERAS_BERT / "bert_config.json")
 
-# Keras's own, when it writes a variable into an .h5 file.
-
 
 def test_locate_googles_layout():
     place = checkpoints.locate(CHINESE)
@@ -76,6 +74,46 @@ def test_locate_sentence_transformers_subfolder(tmp_path):
     shutil.copy(TORCH / "model.safetensors", tmp_path / "0_Transformer")
     place = checkpoints.locate(tmp_path)
     assert place.weights == str(tmp_path / "0_Transformer" / "model.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("modules", "message"),
+    [
+        *(
+            ([{"path": path, "type": "x.Transformer"}], r"names the folder .* outside of its own")
+            for path in ("..", ".", "/etc", "a/..", "..\\b", 5)
+        ),
+        (["0_Transformer"], "lists '0_Transformer', which is no module"),
+        ({}, "holds no JSON list"),
+    ],
+)
+def test_modules_that_are_none_or_lie_elsewhere(tmp_path, modules, message):
+    (tmp_path / "modules.json").write_text(json.dumps(modules))
+    with pytest.raises(ValueError, match=f"^{tmp_path}/modules.json {message}"):
+        checkpoints.locate(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("values", "warning"),
+    [
+        ({"strip_accents": False}, "strip_accents=False, but accents are stripped here exactly"),
+        ({"do_lower_case": False, "strip_accents": True}, "strip_accents=True, but accents are"),
+        ({"tokenize_chinese_chars": False}, "tokenize_chinese_chars=False, but here every"),
+        ({"tokenizer_class": "BertJapaneseTokenizer"}, "tokenizer_class='BertJapaneseTokenizer'"),
+        ({"tokenizer_class": "DistilBertTokenizerFast", "strip_accents": None}, None),
+        ({"strip_accents": True, "tokenize_chinese_chars": True}, None),
+        ({"do_lower_case": False, "strip_accents": False}, None),
+    ],
+)
+def test_other_tokenizers_are_warned_of_once(tmp_path, caplog, values, warning):
+    (tmp_path / "vocab.txt").write_text("a")
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(values))
+    with caplog.at_level("WARNING", logger="absl"):
+        for _ in range(2):
+            checkpoints.locate(tmp_path)
+    expected = [f"{tmp_path}/tokenizer_config.json: {warning}"] if warning else []
+    assert len(caplog.messages) == len(expected)
+    assert all(x.startswith(y) for x, y in zip(caplog.messages, expected, strict=True))
 
 
 def test_nothing_there_is_a_clear_error(tmp_path):

@@ -3,12 +3,14 @@
 import contextlib
 import os
 import resource
+import stat
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from arrays import same
 from tensorflow.io import gfile
 
 from bert_tf import checkpoints, heads
@@ -19,14 +21,6 @@ from bert_tf.config import BertConfig
 GOLDEN = Path(__file__).parent / "golden" / "checkpoints"
 KERAS_BERT = GOLDEN / "keras_bert_test"
 CONFIG = BertConfig.from_json_file(KERAS_BERT / "bert_config.json")
-
-# Keras's own, when it writes a variable into an .h5 file.
-
-
-def same(ours, expected):
-    return ours.keys() == expected.keys() and all(
-        np.array_equal(ours[name], expected[name]) for name in expected
-    )
 
 
 def small():
@@ -99,6 +93,33 @@ def test_an_interrupted_save_never_looks_complete(tmp_path, monkeypatch, name, o
     else:
         pytest.fail("never finished")
     assert step >= 2
+
+
+def test_an_interrupted_write_of_one_file_leaves_the_old_or_the_new(tmp_path, monkeypatch):
+    path = tmp_path / "metrics.json"
+    path.write_bytes(b"old")
+    for step in range(5):
+        with monkeypatch.context() as patch:
+            die_at_step(patch, step)
+            try:
+                files.write_file(str(path), b"new")
+            except Killed:
+                assert path.read_bytes() == b"old"
+            else:
+                break
+    assert step == 1 and path.read_bytes() == b"new"
+
+
+def test_a_folder_is_flushed_after_its_renames(tmp_path, monkeypatch):
+    flushed = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: flushed.append(there(descriptor)))
+
+    def there(descriptor):
+        is_folder = stat.S_ISDIR(os.fstat(descriptor).st_mode)
+        return sorted(os.listdir(descriptor)) if is_folder else "file"
+
+    files.write_file(str(tmp_path / "metrics.json"), b"{}")
+    assert flushed == ["file", [".saving-metrics.json", "metrics.json"]]
 
 
 def test_an_exception_while_writing_leaves_the_old_checkpoint(tmp_path, monkeypatch):
@@ -208,11 +229,44 @@ def test_a_lost_list_is_made_good_from_the_files(tmp_path):
     assert manager.latest() == f"{tmp_path}/model.ckpt-10"
 
 
-def test_an_empty_folder_and_leftovers(tmp_path):
-    (tmp_path / ".saving-model.ckpt-5").mkdir()
-    (tmp_path / ".saving-model.ckpt-5" / "model.ckpt-5.index").write_text("half")
-    manager = CheckpointManager(str(tmp_path))
-    assert os.listdir(tmp_path) == []
+def assert_nothing_is_found(manager):
     assert manager.latest() is None and manager.best() is None and manager.restore_latest() is None
+
+
+def test_looking_changes_nothing(tmp_path):
+    assert_nothing_is_found(CheckpointManager(str(tmp_path / "none")))
+    assert os.listdir(tmp_path) == []
+    going_on = tmp_path / ".saving-model.ckpt-5" / "model.ckpt-5.index"  # a save by another process
+    going_on.parent.mkdir()
+    going_on.write_text("half")
+    manager = CheckpointManager(str(tmp_path))
+    assert_nothing_is_found(manager)
+    assert going_on.exists()
+    manager.remove_stale()
+    assert os.listdir(tmp_path) == []
     with pytest.raises(ValueError, match="keep=0"):
         CheckpointManager(str(tmp_path), keep=0)
+
+
+@pytest.mark.parametrize("note", ["", "{", "[1]", '{"score": 1}', '{"checkpoint": 5, "score": 1}'])
+def test_a_damaged_note_of_the_best_is_ignored_with_a_warning(tmp_path, caplog, note):
+    manager = CheckpointManager(str(tmp_path))
+    (tmp_path / "best_checkpoint.json").write_text(note)
+    with caplog.at_level("WARNING", logger="absl"):
+        prefix = manager.save(1, small())
+        assert manager.best() is None
+    assert f"{tmp_path}/best_checkpoint.json is damaged" in caplog.text
+    assert manager.offer_best(prefix, 0.5) and manager.best() == prefix
+
+
+def test_a_score_that_is_no_number_is_never_the_best(tmp_path):
+    manager = CheckpointManager(str(tmp_path))
+    assert not manager.offer_best(manager.save(1, small()), float("nan"))
+    assert manager.offer_best(manager.save(2, small()), 0.1)
+
+
+def test_a_damaged_list_is_as_good_as_a_lost_one(tmp_path):
+    manager = CheckpointManager(str(tmp_path))
+    prefix = manager.save(1, small())
+    (tmp_path / "checkpoint").write_bytes(b"\xff\xfe\x00")
+    assert manager.latest() == prefix == checkpoints.locate(tmp_path).weights

@@ -182,6 +182,48 @@ def test_other_data_is_refused(trained, tmp_path):
         classification.run(other)
 
 
+def test_another_architecture_is_refused(trained, tmp_path):
+    _, _, folder = trained
+    shutil.copytree(folder, tmp_path / "run")
+    values = json.loads((TINY / "bert_config.json").read_text()) | {"hidden_act": "relu"}
+    (tmp_path / "bert_config.json").write_text(json.dumps(values))
+    other = config(
+        tmp_path / "run", do_train=True, bert_config_file=str(tmp_path / "bert_config.json")
+    )
+    with pytest.raises(ValueError, match="model's hidden_act: 'gelu' then, 'relu' now"):
+        classification.run(other)
+
+
+def test_a_start_that_failed_does_not_claim_the_folder(tmp_path):
+    """The remedy that an error gives is not refused: nothing was trained yet."""
+    with pytest.raises(ValueError, match="use a smaller batch"):
+        classification.run(config(tmp_path, do_train=True, train_batch_size=500))
+    classification.run(config(tmp_path, do_train=True))
+
+
+def test_labels_keep_the_order_the_model_was_trained_with(trained, tmp_path):
+    _, result, _ = trained
+    shutil.copytree(result["final_model"], tmp_path / "model")
+    labels = ["neutral", "contradiction", "entailment"]
+    (tmp_path / "model" / "labels.json").write_text(json.dumps(labels))
+    run = config(
+        tmp_path / "run", init_checkpoint=str(tmp_path / "model"), do_predict=True, do_eval=True
+    )
+    header = Path(classification.run(run)["predictions"]).read_text().splitlines()[0]
+    assert header.split("\t")[2:] == [f"probability_{label}" for label in labels]
+
+
+def test_own_files_without_a_training_file_use_the_labels_of_the_model(tmp_path):
+    columns = {"text_b_column": "second"}
+    own = {"task_name": "csv", "data_dir": str(TINY / "own"), **columns}
+    trained = classification.run(config(tmp_path / "a", do_train=True, **own))
+    (tmp_path / "data").mkdir()
+    shutil.copy(TINY / "own" / "test.csv", tmp_path / "data")
+    own["data_dir"] = str(tmp_path / "data")
+    run = config(tmp_path / "b", init_checkpoint=trained["final_model"], do_predict=True, **own)
+    assert Path(classification.run(run)["predictions"]).exists()
+
+
 @pytest.mark.parametrize(
     "changes, message",
     [
@@ -192,6 +234,9 @@ def test_other_data_is_refused(trained, tmp_path):
         ({"vocab_file": None}, "--vocab_file is needed"),
         ({"train_batch_size": 500}, "use a smaller batch"),
         ({"data_dir": "nowhere"}, "--data_dir"),
+        ({"text_a_column": "x"}, "--text_a_column=x is for your own files"),
+        ({"eval_steps": 5}, "it needs --do_train=true and --do_eval=true"),
+        ({"random_seed": -1}, "--random_seed=-1"),
     ],
 )
 def test_bad_input_is_one_clear_error(tmp_path, changes, message):

@@ -1,5 +1,6 @@
 """The tasks in examples/: read as run_classifier.py reads them, whole and without leaks."""
 
+import dataclasses
 import functools
 import re
 from collections import Counter
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from bert_tf import filesystem
 from bert_tf.data.delimited import DelimitedTask
 from bert_tf.data.examples import SPLITS, InputExample
 from bert_tf.tasks.classification_config import ClassificationConfig
@@ -45,6 +47,21 @@ def task(folder: str) -> DelimitedTask:
 @functools.cache
 def read(folder: str) -> dict[str, list[InputExample]]:
     return {split: task(folder).examples(str(EXAMPLES / folder), split) for split in SPLITS}
+
+
+def test_a_file_is_read_once_for_its_examples_and_complains_once(monkeypatch, caplog, tmp_path):
+    reads = []
+    read_bytes = filesystem.read_bytes
+    monkeypatch.setattr(filesystem, "read_bytes", lambda p: reads.append(p) or read_bytes(p))
+    for split in ("train", "dev"):
+        text = 'text\tlabel\n"he said ""no"""\ta\nyes\tb\n'
+        (tmp_path / f"{split}.tsv").write_text(text)
+    own = DelimitedTask(kind="tsv", text_a_column="text")
+    own = dataclasses.replace(own, classes=tuple(own.labels(str(tmp_path))))
+    for split in ("train", "dev"):
+        own.examples(str(tmp_path), split)
+    assert [Path(path).name for path in reads] == ["train.tsv", "train.tsv", "dev.tsv"]
+    assert caplog.text.count("train.tsv: cells in double quotes") == 1
 
 
 def texts(examples: list[InputExample]) -> set[str]:

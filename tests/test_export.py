@@ -2,6 +2,7 @@
 
 import json
 import os
+import runpy
 import subprocess
 import sys
 import textwrap
@@ -23,6 +24,7 @@ LABELS = ["contradiction", "entailment", "中立"]
 WORDS = "the quick brown fox jump ##s ##ed over lazy dog . , ! ? ' word another short cafe naive"
 MAX_SEQ_LENGTH = 24
 SAMPLES = [("The quick brown fox", "jumped over"), ("Café naïve!", None), ("北京", "")]
+PREDICT = Path(__file__).parents[1] / "examples" / "predict.py"
 CLASSIFIER_OUTPUTS = {"label_ids": tf.int32, "labels": tf.string, "probabilities": tf.float32}
 
 
@@ -169,6 +171,20 @@ def test_text_model_needs_only_tensorflow_and_its_text_ops(arguments, folder):
     np.testing.assert_allclose(json.loads(done.stdout)[0], wanted, atol=1e-5)
 
 
+def predict(monkeypatch, capsys, *arguments: str) -> str:
+    """What examples/predict.py prints."""
+    monkeypatch.setattr(sys, "argv", ["predict.py", *arguments])
+    runpy.run_path(str(PREDICT), run_name="__main__")
+    return capsys.readouterr().out
+
+
+def test_predict_example(arguments, folder, monkeypatch, capsys):
+    shown = predict(monkeypatch, capsys, arguments["export_dir"], "The quick brown fox", "dog")
+    wanted = python_probabilities(arguments, "The quick brown fox", "dog")
+    assert f"label:  {LABELS[wanted.argmax()]}\n" in shown
+    assert "probabilities: " + " ".join(f"{p:.3f}" for p in wanted) in shown
+
+
 def graph_ops(folder: str) -> set[str]:
     """Every op in the graph and in its function library."""
     model = saved_model_pb2.SavedModel()
@@ -223,11 +239,13 @@ def test_next_free_version(tmp_path):
     assert sorted(os.listdir(tmp_path / "features")) == ["7", "8"]
 
 
-def test_regression_gives_scores(tmp_path):
+def test_regression_gives_scores(tmp_path, monkeypatch, capsys):
     arguments = export_arguments(tmp_path, num_labels=1)
     path = export_classifier(**{**arguments, "label_list": []}, regression=True)
     answer = tf.saved_model.load(path).signatures["single_sentence"](tf.constant(["fox", "dog"]))
     assert set(answer) == {"scores"} and answer["scores"].shape == [2]
+    shown = predict(monkeypatch, capsys, arguments["export_dir"], "fox")
+    assert f"score:  {answer['scores'][0]:.3f}\n" in shown
 
 
 def test_a_bfloat16_model_is_served_in_float32(tmp_path):

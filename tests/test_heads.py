@@ -122,6 +122,16 @@ def test_bfloat16_logits_are_float32():
         keras.config.set_dtype_policy(before)
 
 
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
+def test_scores_are_computed_in_float32(policy):
+    layer = heads.Logits(1, 2, dtype=policy)
+    layer.build()
+    layer.output_weights.assign([[1.001, 0.5]])
+    layer.output_bias.assign([4.3])
+    x = tf.constant([[1.0, 0.25]], layer.compute_dtype)  # exact in bfloat16, the weights are not
+    close(layer(x), [[1.001 + 0.125 + 4.3]], atol=1e-6)
+
+
 def test_dropout_before_the_classifier_is_its_own():
     config, arrays, _ = load_golden("gelu")
     config = dataclasses.replace(config, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)

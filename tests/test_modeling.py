@@ -369,6 +369,14 @@ def test_checkpoint_name_ignores_what_stands_around_the_encoder():
     assert {checkpoint_name(v) for v in holder.variables} == {v.path for v in built().variables}
 
 
+def test_checkpoint_name_keeps_the_path_of_other_layers():
+    inputs = keras.Input([4])
+    hidden = keras.layers.Dense(3, name="hidden")(inputs)
+    model = keras.Model(inputs, keras.layers.Dense(2, name="scores")(hidden))
+    names = ["hidden/kernel", "hidden/bias", "scores/kernel", "scores/bias"]
+    assert [checkpoint_name(v) for v in model.variables] == names
+
+
 # --- errors ---
 
 

@@ -74,7 +74,30 @@ def folder(tmp_path_factory, released_vocab):
             copy.write_text("\n".join(lines[:34]) + "\n", encoding="utf-8")
         else:
             shutil.copy(file, copy)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        run_classifier(quickstart_arguments())
     return folder
+
+
+def quickstart_arguments():
+    """The flags with which scripts/quickstart.sh runs the classifier."""
+    script = (ROOT / "scripts" / "quickstart.sh").read_text(encoding="utf-8")
+    command = re.search(r"run_classifier\.py (.*?)\"\$@\"", script, re.DOTALL)[1]
+    variables = {
+        "$model": re.search(r"^model=(.*)$", script, re.MULTILINE)[1],
+        "$export": re.search(r"^export=(.+)$", script, re.MULTILINE)[1],
+    }
+    for name, value in variables.items():
+        command = command.replace(name, value)
+    return ["run_classifier.py", *shlex.split(command.replace("\\\n", " "))]
+
+
+def run_classifier(arguments):
+    values = flags.FlagValues()
+    cli.define_flags(ClassificationConfig, values)
+    values(arguments)
+    return classification.run(cli.config_from_flags(ClassificationConfig, values))
 
 
 @pytest.mark.parametrize("command", FAST, ids=lambda command: " ".join(command.split()[1:4]))
@@ -86,13 +109,7 @@ def test_command(command, folder, monkeypatch):
         monkeypatch.setattr(sys, "argv", arguments[1:])
         runpy.run_module(arguments[1], run_name="__main__")
     elif arguments[0] == "run_classifier.py":
-        if arguments[1:] == ["--helpshort"]:
-            subprocess.run([sys.executable, ROOT / "run_classifier.py", "--helpshort"], check=False)
-            return
-        values = flags.FlagValues()
-        cli.define_flags(ClassificationConfig, values)
-        values(arguments)
-        classification.run(cli.config_from_flags(ClassificationConfig, values))
+        run_classifier(arguments)
     else:
         monkeypatch.setattr(sys, "argv", arguments)
         runpy.run_path(str(ROOT / arguments[0]), run_name="__main__")
@@ -109,8 +126,17 @@ def test_python(code, folder, monkeypatch):
 def test_slow_command(command, tmp_path):
     """From a fresh clone, as the README says; needs the package registry."""
     subprocess.run(["git", "clone", "--quiet", ROOT, tmp_path / "clone"], check=True)
-    for _ in range(2):  # the second run reuses what is there
-        subprocess.run(shlex.split(command), cwd=tmp_path / "clone", check=True)
+    outputs = [
+        subprocess.run(
+            shlex.split(command), cwd=tmp_path / "clone", check=True, capture_output=True, text=True
+        ).stdout
+        for _ in range(2)
+    ]
+    assert "== Making .venv" in outputs[0] and "== Getting the weights" in outputs[0]
+    # The second run reuses what is there.
+    assert "== Making .venv" not in outputs[1] and "== Getting the weights" not in outputs[1]
+    assert "Training has already finished" in outputs[1]
+    assert all("label:" in output for output in outputs)
 
 
 @pytest.mark.slow

@@ -81,6 +81,15 @@ def test_an_interrupted_write_leaves_what_was_there(path):
     assert len(RecordFile(path, SPEC)) == 3
 
 
+def test_what_a_killed_write_left_behind_goes(path):
+    for name in (f"{path}.1234.partial", f"{path}.partial.txt"):
+        with open(name, "w"):
+            pass
+    write(path, make_rows(1), SPEC)
+    there = sorted(os.listdir(os.path.dirname(path)))
+    assert there == ["train.tf_record", "train.tf_record.partial.txt"]
+
+
 def test_a_row_of_another_length_is_refused(path):
     row = make_rows(1)[0] | {"segment_ids": [0]}
     with pytest.raises(ValueError, match="feature segment_ids has 1 values instead of 6"):

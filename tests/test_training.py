@@ -14,7 +14,7 @@ from bert_tf.checkpoints.training import CheckpointManager
 from bert_tf.config import BertConfig
 from bert_tf.data import records
 from bert_tf.run_config import RunConfig
-from bert_tf.tasks.classification import objective
+from bert_tf.tasks import objectives
 
 GELU = Path(__file__).parent / "golden" / "modeling" / "gelu"
 LENGTH, ROWS = 32, 24
@@ -61,7 +61,7 @@ def make_loop(config, dropout=0.1):
     with strategy.scope(), distribution.precision_policy(config.precision):
         model = heads.classifier(bert_config, 3, dropout_rate=dropout)
     checkpoints.load(model, str(GELU / "bert_model.ckpt"))
-    return training.Loop(config, model, objective(regression=False), strategy)
+    return training.Loop(config, model, objectives.sequence(regression=False), strategy)
 
 
 def make_config(folder, **changes):

@@ -10,6 +10,7 @@ import os
 from typing import TYPE_CHECKING
 
 from bert_tf.checkpoints import location
+from bert_tf.checkpoints.labels import saved_labels
 from bert_tf.checkpoints.location import Location, locate
 from bert_tf.checkpoints.report import LoadReport
 from bert_tf.checkpoints.saving import save, save_description
@@ -32,6 +33,7 @@ __all__ = [
     "read",
     "save",
     "save_description",
+    "saved_labels",
 ]
 
 

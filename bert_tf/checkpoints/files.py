@@ -39,9 +39,10 @@ def size(path: str) -> int:
 def staged(path: str, last: str) -> Iterator[str]:
     """Yields an empty folder for a checkpoint's files; they appear beside `path` at the end.
 
-    The checkpoint counts as complete when `last` (a file's name) is there, so an older file of
-    that name goes first and the new one comes last: whenever the process dies, readers see the
-    old checkpoint, none, or the new one. An exception in the block leaves everything as it was.
+    The checkpoint counts as complete when `last` (a file's name) is there, so among several files
+    an older one of that name goes first and the new one comes last: whenever the process dies,
+    readers see the old checkpoint, none, or the new one. A single file is replaced at once, old
+    by new. An exception in the block leaves everything as it was.
 
     Args:
       path: the checkpoint, a file or prefix; its folder is made if need be.
@@ -69,17 +70,22 @@ def staged(path: str, last: str) -> Iterator[str]:
 
 def _publish(staging: str, folder: str, last: str) -> None:
     names = sorted(gfile.listdir(staging), key=lambda name: (name == last, name))
-    if not filesystem.is_remote(staging):
-        for name in names:
-            _flush(os.path.join(staging, name))
-    if gfile.exists(os.path.join(folder, last)):
+    for name in names:
+        _flush(os.path.join(staging, name))
+    if len(names) > 1 and gfile.exists(os.path.join(folder, last)):
         gfile.remove(os.path.join(folder, last))
     for name in names:
         gfile.rename(os.path.join(staging, name), os.path.join(folder, name), overwrite=True)
+    _flush(folder)
 
 
 def _flush(path: str) -> None:
-    """Waits until the file is on the disk, so that a power cut cannot empty it after its rename."""
+    """Waits until a local file, or the names in a folder, are on the disk.
+
+    So a power cut cannot empty a file after its rename, nor undo the rename.
+    """
+    if filesystem.is_remote(path):
+        return
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -88,7 +94,7 @@ def _flush(path: str) -> None:
 
 
 def write_file(path: str, contents: bytes) -> None:
-    """Writes a small file: either whole or not there."""
+    """Writes a small file: readers see the old one, or none, until the new one is whole."""
     name = os.path.basename(path)
     with staged(path, last=name) as staging:
         filesystem.write_bytes(os.path.join(staging, name), contents)
@@ -98,11 +104,3 @@ def remove_tree(folder: str) -> None:
     """Removes a folder, if it is there."""
     if gfile.exists(folder):
         gfile.rmtree(folder)
-
-
-def remove_stale(folder: str) -> list[str]:
-    """Removes what interrupted saves left in `folder`; returns the names."""
-    names = [name for name in gfile.listdir(folder) if name.startswith(STAGING_PREFIX)]
-    for name in names:
-        remove_tree(os.path.join(folder, name))
-    return [name.rstrip("/") for name in names]

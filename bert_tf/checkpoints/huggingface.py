@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,8 @@ import safetensors.numpy
 from bert_tf import filesystem
 from bert_tf.checkpoints import names, pytorch
 from bert_tf.checkpoints.files import damaged, size, staged
+from bert_tf.checkpoints.labels import default_labels
+from bert_tf.checkpoints.location import is_plain_name
 from bert_tf.config import BertConfig
 
 _INDEX = ".index.json"
@@ -75,7 +77,7 @@ def _read_shards(path: str) -> dict[str, np.ndarray]:
         raise damaged(path, error) from error
     tensors: dict[str, np.ndarray] = {}
     for shard in shards:
-        if shard != os.path.basename(shard) or "\\" in shard or shard in ("", ".", ".."):
+        if not is_plain_name(shard):
             raise ValueError(f"{path} names the file {shard!r} outside of its own folder")
         tensors.update(_read_file(os.path.join(os.path.dirname(path), shard)))
     if lacking := sorted(expected - tensors.keys()):
@@ -88,14 +90,16 @@ def write(
     tensors: Mapping[str, Any],
     config: BertConfig,
     beside: Mapping[str, bytes] | None = None,
+    labels: Sequence[str] | None = None,
 ) -> None:
     """Writes a `.safetensors` file with Hugging Face's names, `config.json` beside it.
 
     Raises:
+      ValueError: there are more or fewer labels than the classifier has outputs.
       OSError: as `google.write`.
     """
     arrays = {name: np.asarray(tensor) for name, tensor in tensors.items()}
-    files = dict(beside or {}) | {"config.json": _config_json(config, arrays)}
+    files = dict(beside or {}) | {"config.json": _config_json(config, arrays, labels)}
     base = os.path.basename(path)
     with staged(path, last=base) as staging:
         for name, contents in files.items():
@@ -111,14 +115,22 @@ def write(
             raise OSError(str(error)) from error
 
 
-def _config_json(config: BertConfig, tensors: Mapping[str, np.ndarray]) -> bytes:
+def _config_json(
+    config: BertConfig, tensors: Mapping[str, np.ndarray], labels: Sequence[str] | None
+) -> bytes:
     values = config.to_hf_dict()
     values["architectures"] = [
         next(name for needed, name in _ARCHITECTURES if set(needed) <= tensors.keys())
     ]
     if "output_bias" in tensors:
         count = len(tensors["output_bias"])
-        if len(values.get("id2label", ())) != count:
-            values["id2label"] = {str(i): f"LABEL_{i}" for i in range(count)}
-            values["label2id"] = {f"LABEL_{i}": i for i in range(count)}
+        if labels and len(labels) != count:
+            raise ValueError(
+                f"the classifier has {count} outputs, but {len(labels)} labels "
+                f"({', '.join(labels)}); mend labels.json, or id2label in the config"
+            )
+        if labels or len(values.get("id2label") or ()) != count:
+            labels = labels or default_labels(count)
+            values["id2label"] = {str(i): label for i, label in enumerate(labels)}
+            values["label2id"] = {label: i for i, label in enumerate(labels)}
     return (json.dumps(values, indent=2, sort_keys=True) + "\n").encode()

@@ -7,11 +7,15 @@ or a prefix or file with the rest beside it. Nothing but names and small text fi
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import os
 import re
 import string
+from collections.abc import Iterator
 from typing import Any
+
+from absl import logging
 
 from bert_tf import filesystem
 from bert_tf.vocabulary import load_vocab
@@ -21,6 +25,7 @@ FORMATS = (GOOGLE, HUGGING_FACE, KERAS)
 
 STATE_FILE = "checkpoint"  # TensorFlow's note of the latest checkpoint in a folder
 VOCAB_FILE = "vocab.txt"
+LABELS_FILE = "labels.json"  # a classifier's labels, a JSON list in the order of its outputs
 TOKENIZER_FILE = "tokenizer_config.json"
 CONFIG_FILES = {
     GOOGLE: ("bert_config.json", "config.json"),
@@ -40,6 +45,7 @@ _HUGGING_FACE_NAMES = (  # the first that is there
 )
 _HUGGING_FACE_ENDINGS = (".safetensors", ".bin", ".pt", ".pth", ".index.json")
 _KERAS_ENDING = ".weights.h5"
+_SAME_TOKENIZERS = re.compile(r"(Bert|DistilBert|Electra)Tokenizer(Fast)?")  # as Google's
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +56,7 @@ class Location:
       weights: Google's prefix, or a file.
       config_file: bert_config.json or config.json.
       vocab_file: vocab.txt.
+      labels_file: labels.json.
       do_lower_case: whether its tokenizer lower-cases.
       case_reason: how that was decided, for people.
     """
@@ -57,6 +64,7 @@ class Location:
     weights: str | None
     config_file: str | None
     vocab_file: str | None
+    labels_file: str | None
     do_lower_case: bool | None
     case_reason: str
 
@@ -73,11 +81,14 @@ def format_of(path: str) -> str | None:
 def locate(path: str | os.PathLike[str]) -> Location:
     """Finds the parts of a checkpoint.
 
+    Warns, once a process, where its text was tokenized in a way that `FullTokenizer` does not.
+
     Args:
       path: a folder, a prefix (`bert_model.ckpt`, `model.ckpt-20`) or a file; local or `gs://`.
 
     Raises:
-      ValueError: nothing is there, or several checkpoints are and none stands out.
+      ValueError: nothing is there, or several checkpoints are and none stands out, or a small
+        text file is damaged.
       OSError: a remote file system cannot be reached.
     """
     path = os.fspath(path)
@@ -93,8 +104,13 @@ def locate(path: str | os.PathLike[str]) -> Location:
         )
     kind = (format_of(weights) if weights else None) or GOOGLE
     vocab_file = _first(folder, (VOCAB_FILE,))
-    do_lower_case, reason = _case(folder, vocab_file)
-    return Location(weights, _first(folder, CONFIG_FILES[kind]), vocab_file, do_lower_case, reason)
+    return Location(
+        weights,
+        _first(folder, CONFIG_FILES[kind]),
+        vocab_file,
+        _first(folder, (LABELS_FILE,)),
+        *_case(folder, vocab_file),
+    )
 
 
 def _first(folder: str, names: tuple[str, ...]) -> str | None:
@@ -119,19 +135,26 @@ def _transformer_folder(folder: str) -> str:
     modules_file = os.path.join(folder, "modules.json")
     if not filesystem.is_file(modules_file):
         return folder
-    for module in _json(modules_file, list):
-        name = module.get("path", "")
-        if module.get("type", "").endswith(".Transformer") and name == os.path.basename(name):
+    for module in read_json(modules_file, list):
+        if not isinstance(module, dict):
+            raise ValueError(f"{modules_file} lists {module!r:.40}, which is no module")
+        if str(module.get("type")).endswith(".Transformer"):
+            name = module.get("path", "")
+            if name and not is_plain_name(name):
+                raise ValueError(f"{modules_file} names the folder {name!r} outside of its own")
             return os.path.join(folder, name) if name else folder
     return folder
 
 
+def is_plain_name(name: Any) -> bool:
+    """Whether a name that a file mentions cannot lead out of that file's folder."""
+    return isinstance(name, str) and name not in ("", ".", "..") and not set(name) & {"/", "\\"}
+
+
 def _weights_in(folder: str) -> str | None:
-    state = os.path.join(folder, STATE_FILE)
-    if filesystem.is_file(state):
-        for name in state_names(filesystem.read_bytes(state).decode()):
-            if filesystem.is_file(os.path.join(folder, f"{name}.index")):
-                return os.path.join(folder, name)
+    for name in state_names(folder):
+        if filesystem.is_file(os.path.join(folder, f"{name}.index")):
+            return os.path.join(folder, name)
     # What is hidden is another program's, or an interrupted save's.
     files = [name for name in filesystem.list_dir(folder) if not name.startswith(".")]
     names = [name.removesuffix(".index") for name in files if name.endswith(".index")]
@@ -144,14 +167,19 @@ def _weights_in(folder: str) -> str | None:
     return os.path.join(folder, names[0]) if names else None
 
 
-def state_names(text: str) -> list[str]:
-    """Base names of the checkpoints in a state file, the latest first."""
+def state_names(folder: str) -> list[str]:
+    """Base names of the checkpoints in a folder's state file, the latest first; without it none."""
+    state = os.path.join(folder, STATE_FILE)
+    if not filesystem.is_file(state):
+        return []
+    text = filesystem.read_bytes(state).decode(errors="replace")
     latest = re.findall(r'^model_checkpoint_path: "(.*)"', text, re.MULTILINE)
     others = re.findall(r'^all_model_checkpoint_paths: "(.*)"', text, re.MULTILINE)
     return list(dict.fromkeys(os.path.basename(path) for path in [*latest, *reversed(others)]))
 
 
-def _json(path: str, expected: type) -> Any:
+def read_json(path: str, expected: type) -> Any:
+    """What is in a JSON file; a ValueError that names it if that is not of the type `expected`."""
     try:
         value = json.loads(filesystem.read_bytes(path))
     except ValueError as error:
@@ -164,8 +192,41 @@ def _json(path: str, expected: type) -> Any:
 def _case(folder: str, vocab_file: str | None) -> tuple[bool | None, str]:
     """Whether the tokenizer lower-cases, by the first source that knows; and why."""
     tokenizer_file = _first(folder, (TOKENIZER_FILE,))
-    if tokenizer_file and "do_lower_case" in (values := _json(tokenizer_file, dict)):
-        return bool(values["do_lower_case"]), f"do_lower_case in {tokenizer_file}"
+    if tokenizer_file is None:
+        return _likely_case(folder, vocab_file)
+    values = read_json(tokenizer_file, dict)
+    lower, reason = (
+        (bool(values["do_lower_case"]), f"do_lower_case in {tokenizer_file}")
+        if "do_lower_case" in values
+        else _likely_case(folder, vocab_file)
+    )
+    for difference in _differences(values, lower):
+        _warn_once(f"{tokenizer_file}: {difference}; the model may know other pieces of the text")
+    return lower, reason
+
+
+def _differences(values: dict[str, Any], do_lower_case: bool | None) -> Iterator[str]:
+    """What a tokenizer_config.json asks for and FullTokenizer, which is Google's, does not do."""
+    strip_accents = values.get("strip_accents")
+    if strip_accents not in (None, do_lower_case):
+        yield (
+            f"strip_accents={strip_accents!r}, but accents are stripped here exactly where text "
+            "is lower-cased"
+        )
+    if values.get("tokenize_chinese_chars") is False:
+        yield "tokenize_chinese_chars=False, but here every Chinese character stands alone"
+    kind = values.get("tokenizer_class") or "BertTokenizer"
+    if not _SAME_TOKENIZERS.fullmatch(str(kind)):
+        yield f"tokenizer_class={kind!r}, but text is tokenized here as BertTokenizer does"
+
+
+@functools.cache
+def _warn_once(message: str) -> None:
+    logging.warning("%s", message)
+
+
+def _likely_case(folder: str, vocab_file: str | None) -> tuple[bool | None, str]:
+    """The same, where no file says so."""
     name = os.path.basename(os.path.abspath(folder)).lower()
     if "uncased" in name or name.startswith(("chinese_", "multilingual_")):
         return True, f"the folder's name, {name}"

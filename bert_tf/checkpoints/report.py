@@ -83,5 +83,11 @@ def incomplete(report: LoadReport) -> str:
         lines.append(f"  {name} is missing" + (f"; the closest is {close[0]}" if close else ""))
     if len(absent) > _SHOWN:
         lines.append(f"  and {len(absent) - _SHOWN} more")
-    lines.append("use the config that belongs to it, or allow a partial checkpoint explicitly")
+    remedy = "use the config that belongs to it"
+    if report.encoder_percent > 0:  # nothing at all is never accepted
+        remedy += (
+            ", or accept a part of it: --allow_partial_checkpoint (in Python: "
+            "checkpoints.load with allow_partial=True)"
+        )
+    lines.append(remedy)
     return "\n".join(lines)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bert_tf import filesystem
@@ -26,6 +26,7 @@ def save(
     config: BertConfig | None = None,
     vocab_file: str | None = None,
     do_lower_case: bool | None = None,
+    labels: Sequence[str] | None = None,
 ) -> str:
     """Writes a checkpoint, complete or not at all; returns the path of its weights.
 
@@ -37,9 +38,10 @@ def save(
       config: written beside the weights; a model's own if not given. The last two formats need it.
       vocab_file: copied beside the weights if given.
       do_lower_case: noted beside the weights if given, in tokenizer_config.json.
+      labels: a classifier's, noted beside the weights if given: labels.json (and config.json).
 
     Raises:
-      ValueError: an unknown format, or a config is needed.
+      ValueError: an unknown format, a config is needed, or the labels are not the classifier's.
       OSError: the files could not be written; nothing is left behind.
     """
     if format not in location.FORMATS:
@@ -47,7 +49,7 @@ def save(
     path = _target(os.fspath(path), format)
     if not isinstance(source, Mapping):
         config = config or getattr(getattr(source, "bert", source), "config", None)
-    beside = _tokenizer_files(vocab_file, do_lower_case)
+    beside = _small_files(vocab_file, do_lower_case, labels)
     if config is not None and format != location.HUGGING_FACE:
         beside[_CONFIG_FILE] = config.to_json_string().encode()
     if format == location.GOOGLE:
@@ -59,7 +61,7 @@ def save(
     elif format == location.HUGGING_FACE:
         from bert_tf.checkpoints import huggingface
 
-        huggingface.write(path, _tensors(source), config, beside)
+        huggingface.write(path, _tensors(source), config, beside, labels)
     else:
         from bert_tf.checkpoints import keras_h5
 
@@ -75,20 +77,27 @@ def save_description(folder: str, config: BertConfig, vocab_file: str, do_lower_
     """
     from bert_tf.checkpoints.files import write_file
 
-    contents = _tokenizer_files(vocab_file, do_lower_case)
+    contents = _small_files(vocab_file, do_lower_case)
     contents[_CONFIG_FILE] = config.to_json_string().encode()
     for name, data in contents.items():
         write_file(os.path.join(folder, name), data)
 
 
-def _tokenizer_files(vocab_file: str | None, do_lower_case: bool | None) -> dict[str, bytes]:
+def _small_files(
+    vocab_file: str | None, do_lower_case: bool | None, labels: Sequence[str] | None = None
+) -> dict[str, bytes]:
     files = {}
     if vocab_file is not None:
         files[location.VOCAB_FILE] = filesystem.read_bytes(vocab_file)
     if do_lower_case is not None:
-        values = {"do_lower_case": do_lower_case}
-        files[location.TOKENIZER_FILE] = (json.dumps(values, indent=2) + "\n").encode()
+        files[location.TOKENIZER_FILE] = _json({"do_lower_case": do_lower_case})
+    if labels is not None:
+        files[location.LABELS_FILE] = _json(list(labels))
     return files
+
+
+def _json(value: Any) -> bytes:
+    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
 
 
 def _tensors(source: keras.layers.Layer | Mapping[str, Any]) -> Mapping[str, Any]:

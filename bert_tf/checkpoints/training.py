@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -10,11 +11,15 @@ from typing import Any, TypeVar
 
 import numpy as np
 from absl import logging
-from tensorflow.io import gfile
 
 from bert_tf import filesystem
 from bert_tf.checkpoints import google
-from bert_tf.checkpoints.files import DamagedCheckpointError, remove_stale, write_file
+from bert_tf.checkpoints.files import (
+    STAGING_PREFIX,
+    DamagedCheckpointError,
+    remove_tree,
+    write_file,
+)
 from bert_tf.checkpoints.location import STATE_FILE, state_names
 
 BEST_FILE = "best_checkpoint.json"
@@ -26,9 +31,10 @@ class CheckpointManager:
 
     The `checkpoint` file lists them as TensorFlow's does, so `tf.train.latest_checkpoint` works.
     The best one is noted in best_checkpoint.json and kept for as long as it is the best.
+    A manager that only looks changes nothing, so it may look at a run that is still going on.
 
     Args:
-      output_dir: made if need be; what an interrupted save left in it is removed.
+      output_dir: the first save makes it if need be.
       keep: how many of the latest checkpoints stay.
     """
 
@@ -36,9 +42,16 @@ class CheckpointManager:
         if keep < 1:
             raise ValueError(f"keep={keep}; at least one checkpoint must stay")
         self.output_dir, self.keep = output_dir, keep
-        filesystem.make_dir(output_dir)
-        for name in remove_stale(output_dir):
-            logging.info("Removed %s, left in %s by an interrupted save", name, output_dir)
+
+    def remove_stale(self) -> None:
+        """Removes what interrupted saves left in output_dir, which must be there.
+
+        Only for the one run that trains in it: a save that is going on looks the same.
+        """
+        for name in filesystem.list_dir(self.output_dir):
+            if name.startswith(STAGING_PREFIX):
+                remove_tree(self._path(name))
+                logging.info("Removed %s, left by an interrupted save", self._path(name))
 
     def save(self, step: int, variables: Mapping[str, Any]) -> str:
         """Writes `model.ckpt-<step>`, then removes what is no longer kept.
@@ -76,8 +89,8 @@ class CheckpointManager:
 
         The one that was best stays only while it is among the latest. Returns whether it is best.
         """
-        before = self._best()
-        if before is not None and not score > before["score"]:
+        _, before = self._best() or (None, -math.inf)
+        if not score > before:  # not a number is never best
             return False
         best = {"checkpoint": os.path.basename(prefix), "score": float(score)}
         write_file(self._path(BEST_FILE), (json.dumps(best) + "\n").encode())
@@ -87,13 +100,24 @@ class CheckpointManager:
     def best(self) -> str | None:
         """The prefix of the best checkpoint, or None where none was offered."""
         best = self._best()
-        return self._path(best["checkpoint"]) if best else None
+        return best[0] if best else None
 
-    def _best(self) -> dict[str, Any] | None:
-        if not gfile.exists(self._path(BEST_FILE)):
+    def _best(self) -> tuple[str, float] | None:
+        """The prefix and the score; a damaged note is ignored with a warning, not worth a run."""
+        path = self._path(BEST_FILE)
+        if not filesystem.is_file(path):
             return None
-        with gfile.GFile(self._path(BEST_FILE)) as file:
-            return json.load(file)
+        try:
+            best = json.loads(filesystem.read_bytes(path))
+            return self._path(best["checkpoint"]), float(best["score"])
+        except (ValueError, TypeError, KeyError) as error:
+            logging.warning(
+                "%s is damaged (%r): which checkpoint is best is not known until the next "
+                "evaluation",
+                path,
+                error,
+            )
+            return None
 
     def _intact(self, read: Callable[[str], T]) -> Iterator[tuple[str, T]]:
         """(prefix, `read(prefix)`) of the checkpoints that can be read, the latest first."""
@@ -120,16 +144,13 @@ class CheckpointManager:
         return os.path.join(self.output_dir, name)
 
     def _exists(self, name: str) -> bool:
-        return gfile.exists(self._path(f"{name}.index"))
+        return filesystem.is_file(self._path(f"{name}.index"))
 
     def _names(self) -> list[str]:
         """The checkpoints of this run by step, intact or not; all there are if the list is lost."""
-        names = []
-        if gfile.exists(self._path(STATE_FILE)):
-            with gfile.GFile(self._path(STATE_FILE)) as file:
-                names = state_names(file.read())
-        if not names:
-            files = gfile.listdir(self.output_dir)
+        names = state_names(self.output_dir)
+        if not names and filesystem.is_dir(self.output_dir):
+            files = filesystem.list_dir(self.output_dir)
             names = [name.removesuffix(".index") for name in files if name.endswith(".index")]
         return sorted((name for name in names if _step(name) >= 0), key=_step)
 

@@ -1,6 +1,7 @@
 """Your own files: `train.csv`, `dev.csv`, `test.csv` (or .tsv, .jsonl) with columns you name."""
 
 import csv
+import functools
 import io
 import json
 import os
@@ -160,11 +161,16 @@ def _tsv_rows(path: str) -> Iterator[tuple[int, list[str]]]:
             quoted.append(line)
         yield line, row
     if quoted:
-        logging.warning(
-            "%s: cells in double quotes (%d rows, the first in line %d): in TSV quotes are text; "
-            "if they are not meant so, write the file as CSV and use --task_name=csv",
-            *(path, len(quoted), quoted[0]),
-        )
+        _warn_of_quotes(path, len(quoted), quoted[0])
+
+
+@functools.cache  # says it once: a run reads its files more than once
+def _warn_of_quotes(path: str, rows: int, first: int) -> None:
+    logging.warning(
+        "%s: cells in double quotes (%d rows, the first in line %d): in TSV quotes are text; "
+        "if they are not meant so, write the file as CSV and use --task_name=csv",
+        *(path, rows, first),
+    )
 
 
 def _looks_quoted(cell: str) -> bool:

@@ -35,7 +35,8 @@ def classification_spec(max_seq_length: int, regression: bool) -> Spec:
 def write(path: str, rows: Iterable[Mapping[str, Sequence[float]]], spec: Spec) -> int:
     """Writes one tf.Example for each row, and returns how many.
 
-    The file appears under its name when it is complete.
+    The file appears under its name when it is complete. What a killed writer of the same file
+    left behind is removed.
 
     Raises: ValueError if a row's features do not have the length that `spec` says.
       OSError naming the file if it cannot be written.
@@ -44,6 +45,8 @@ def write(path: str, rows: Iterable[Mapping[str, Sequence[float]]], spec: Spec) 
     count = 0
     try:
         with filesystem.os_errors(path):
+            for stale in tf.io.gfile.glob(f"{path}.*.partial"):
+                tf.io.gfile.remove(stale)
             with tf.io.TFRecordWriter(temporary) as writer:
                 for row in rows:
                     writer.write(_serialize(row, spec))

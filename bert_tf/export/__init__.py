@@ -10,9 +10,10 @@ float32 [B, L]; a regression with `scores` float32 [B]. Both compute in float32,
 whatever precision the model was trained in.
 """
 
+import contextlib
 import os
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import keras
 import tensorflow as tf
@@ -62,10 +63,7 @@ def export_classifier(
     samples = [*samples, *verify.tricky_samples(max_seq_length)]
     batches = list(verify.expected(model, tokenizer, max_seq_length, samples))
 
-    unfinished = os.path.join(export_dir, f"unfinished-{uuid.uuid4().hex[:8]}")
-    text_dir, features_dir = (os.path.join(unfinished, name) for name in ("text", "features"))
-    filesystem.make_dir(unfinished)
-    try:
+    with _unfinished(export_dir) as (text_dir, features_dir):
         _save(features, features_dir, serving_default=features.features, features=features.features)
         verify.check_features(features_dir, batches, label_list)
         _save(
@@ -77,10 +75,19 @@ def export_classifier(
         )
         verify.check_text(text_dir, batches, label_list)
         return _publish(text_dir, features_dir, export_dir)
+
+
+@contextlib.contextmanager
+def _unfinished(export_dir: str) -> Iterator[tuple[str, str]]:
+    """Where to write the text and the features folder; what still is there at the end goes."""
+    folder = os.path.join(export_dir, f"unfinished-{uuid.uuid4().hex[:8]}")
+    filesystem.make_dir(folder)
+    try:
+        yield os.path.join(folder, "text"), os.path.join(folder, "features")
     except ExportError as error:
         raise ExportError(f"nothing was exported to {export_dir}: {error}") from error
     finally:
-        tf.io.gfile.rmtree(unfinished)
+        tf.io.gfile.rmtree(folder)
 
 
 def _save(module: tf.Module, folder: str, **named_signatures) -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import keras
 import tensorflow as tf
+from absl import logging
 
 from bert_tf import checkpoints, run_folder
 from bert_tf.config import BertConfig
@@ -21,24 +21,23 @@ FINAL_MODEL = "final_model"
 LABELS_FILE = "labels.json"
 
 
-def architecture(config: RunConfig) -> tuple[BertConfig, FullTokenizer]:
+def architecture(config: RunConfig, source: str | None) -> tuple[BertConfig, FullTokenizer]:
     """The model's config and its tokenizer: from the flags, else from beside the checkpoint.
 
-    Without `--init_checkpoint`, output_dir is the place to look (a run left both there).
+    Args:
+      config: the run's flags.
+      source: the checkpoint that the run starts from or uses, if there is one.
 
     Raises:
       ValueError: one of them is nowhere to be found, or they do not fit together or the flags.
     """
-    place = checkpoints.locate(config.init_checkpoint or config.output_dir)
+    place = checkpoints.locate(source or config.output_dir)
     config_file = config.bert_config_file or place.config_file
     vocab_file = config.vocab_file or place.vocab_file
     for name, file in (("bert_config_file", config_file), ("vocab_file", vocab_file)):
         if file is None:
-            raise ValueError(
-                f"--{name} is needed: there is none beside "
-                + (f"--init_checkpoint={config.init_checkpoint}" if config.init_checkpoint else "")
-                + ("" if config.init_checkpoint else f"--output_dir={config.output_dir}")
-            )
+            where = f"there is none beside {source}" if source else "no checkpoint is given"
+            raise ValueError(f"--{name} is needed: {where}")
     bert_config = BertConfig.from_json_file(config_file)
     positions = bert_config.max_position_embeddings
     if config.max_seq_length > positions:
@@ -46,20 +45,27 @@ def architecture(config: RunConfig) -> tuple[BertConfig, FullTokenizer]:
             f"--max_seq_length={config.max_seq_length} exceeds this model's {positions} "
             f"positions; use {positions} or less"
         )
-    lower, reason = config.do_lower_case, "--do_lower_case"
-    if lower is None:
-        lower, reason = place.do_lower_case, place.case_reason
-    if lower is None:
-        lower, reason = True, "the default"
-    validate_case_matches_checkpoint(lower, config.init_checkpoint)
+    lower, reason = _casing(config, place)
     tokenizer = FullTokenizer(vocab_file, do_lower_case=lower)
     validate_vocab_size(vocab_file, tokenizer.num_tokens, bert_config.vocab_size, config_file)
-    print(
-        f"Model: {config_file}; vocabulary: {vocab_file}, "
-        f"{'lower-cased' if lower else 'cased'} ({reason})",
-        flush=True,
-    )
+    case = "lower-cased" if lower else "cased"
+    print(f"Model: {config_file}; vocabulary: {vocab_file}, {case} ({reason})", flush=True)
     return bert_config, tokenizer
+
+
+def _casing(config: RunConfig, place: checkpoints.Location) -> tuple[bool, str]:
+    """Whether text is lower-cased, and who says so: the flag, the checkpoint, or the default."""
+    if config.do_lower_case is None:
+        if place.do_lower_case is None:
+            return True, "the default"
+        return place.do_lower_case, place.case_reason
+    validate_case_matches_checkpoint(config.do_lower_case, place.weights)
+    if place.do_lower_case not in (None, config.do_lower_case):
+        logging.warning(
+            "--do_lower_case=%s, but %s says %s",
+            *(config.do_lower_case, place.case_reason, place.do_lower_case),
+        )
+    return config.do_lower_case, "--do_lower_case"
 
 
 def load(model: keras.Model, path: str, config: RunConfig) -> checkpoints.LoadReport:
@@ -67,15 +73,6 @@ def load(model: keras.Model, path: str, config: RunConfig) -> checkpoints.LoadRe
     report = checkpoints.load(model, path, allow_partial=config.allow_partial_checkpoint)
     print(report, flush=True)
     return report
-
-
-def saved_labels(folder: str) -> list[str] | None:
-    """The labels that a run noted in `folder`, or None."""
-    path = tf.io.gfile.join(folder, LABELS_FILE)
-    if not tf.io.gfile.exists(path):
-        return None
-    with tf.io.gfile.GFile(path) as file:
-        return json.load(file)
 
 
 def save_description(

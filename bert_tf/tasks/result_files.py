@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -27,18 +25,15 @@ def predictions(
 ) -> str:
     """`predictions.tsv`: id, predicted label, probability of each label by name, with a header.
 
+    Cells are as they are, without quotes; no id or label that was read holds a tab or line end.
+
     Args:
       examples: the rows, in the order of `outputs`.
       outputs: float32 [rows, L], probabilities; for a regression [rows, 1], the predicted numbers.
       labels: the L labels; none for a regression.
     """
-    text = io.StringIO()
-    table = csv.writer(text, delimiter="\t", lineterminator="\n")
-    if not labels:
-        table.writerow(["id", "prediction"])
-        table.writerows([e.guid, row[0]] for e, row in zip(examples, outputs, strict=True))
-        return text.getvalue()
-    table.writerow(["id", "label", *(f"probability_{label}" for label in labels)])
+    header = ["label", *(f"probability_{label}" for label in labels)] if labels else ["prediction"]
+    rows = [["id", *header]]
     for example, row in zip(examples, outputs, strict=True):
-        table.writerow([example.guid, labels[row.argmax()], *row])
-    return text.getvalue()
+        rows.append([example.guid, *([labels[row.argmax()]] if labels else []), *map(str, row)])
+    return "".join("\t".join(row) + "\n" for row in rows)

@@ -1,0 +1,45 @@
+"""A classifier's labels, in the order of its outputs, as noted beside its weights."""
+
+from __future__ import annotations
+
+import os
+
+from bert_tf.checkpoints.location import locate, read_json
+
+
+def saved_labels(path: str | os.PathLike[str]) -> list[str] | None:
+    """The labels beside the weights that `locate(path)` finds, or None where there are none.
+
+    They are in labels.json, which is empty for regression, or else in the config's `id2label`,
+    unless that only numbers them as Hugging Face does by default: LABEL_0, LABEL_1, ...
+
+    Raises:
+      ValueError: as `locate`, or the file is damaged; the message names it.
+    """
+    place = locate(path)
+    if place.labels_file:
+        labels = read_json(place.labels_file, list)
+        if not all(isinstance(label, str) for label in labels):
+            raise ValueError(f"{place.labels_file} is damaged: a label in it is not a string")
+        return labels
+    return _labels_in_config(place.config_file) if place.config_file else None
+
+
+def default_labels(count: int) -> list[str]:
+    """What Hugging Face calls labels that nobody named."""
+    return [f"LABEL_{number}" for number in range(count)]
+
+
+def _labels_in_config(file: str) -> list[str] | None:
+    names = read_json(file, dict).get("id2label")
+    if not names:
+        return None
+    ids = [str(number) for number in range(len(names))]
+    if (
+        not isinstance(names, dict)
+        or names.keys() != set(ids)
+        or not all(isinstance(name, str) for name in names.values())
+    ):
+        raise ValueError(f"{file}: id2label={names!r:.80} does not name the labels 0, 1, ...")
+    labels = [names[number] for number in ids]
+    return None if labels == default_labels(len(labels)) else labels
