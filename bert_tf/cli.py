@@ -57,6 +57,8 @@ def run(config_class: type[Config], main: Callable[[Config], object]) -> None:
     define_flags(config_class)
 
     def start(arguments: list[str]) -> None:
+        if not flags.FLAGS["verbosity"].present:
+            logging.set_verbosity(logging.WARNING)
         try:
             if arguments[1:]:
                 raise ValueError(f"unexpected argument {arguments[1]!r}; write --flag=value")

@@ -9,6 +9,7 @@ import tensorflow as tf
 from absl import logging
 
 from bert_tf import checkpoints, run_folder
+from bert_tf.checkpoints.location import LABELS_FILE
 from bert_tf.config import BertConfig
 from bert_tf.run_config import RunConfig
 from bert_tf.tokenization import (
@@ -18,7 +19,6 @@ from bert_tf.tokenization import (
 )
 
 FINAL_MODEL = "final_model"
-LABELS_FILE = "labels.json"
 
 
 def architecture(config: RunConfig, source: str | None) -> tuple[BertConfig, FullTokenizer]:
@@ -96,6 +96,6 @@ def save_final(model: Any, output_dir: str, tokenizer: FullTokenizer, labels: li
         "google",
         vocab_file=tokenizer.vocab_file,
         do_lower_case=tokenizer.do_lower_case,
+        labels=labels,
     )
-    run_folder.write_json(tf.io.gfile.join(folder, LABELS_FILE), labels)
     return folder
