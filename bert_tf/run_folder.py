@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from bert_tf import filesystem
 from bert_tf.checkpoints.files import write_file
+from bert_tf.checkpoints.location import read_json
 from bert_tf.run_config import RunConfig
 
 RUN_FILE = "run.json"
@@ -31,20 +32,9 @@ def write_json(path: str, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
-def read_json(path: str) -> dict[str, Any]:
-    """The JSON object in a file. Raises ValueError naming the file if it is damaged."""
-    try:
-        value = json.loads(filesystem.read_bytes(path))
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged ({error}); delete it") from error
-    if not isinstance(value, dict):
-        raise ValueError(f"{path} is damaged (no JSON object); delete it")
-    return value
-
-
 def merge_json(path: str, values: Mapping[str, Any]) -> dict[str, Any]:
     """Adds `values` to the object in a file, if it is there, and returns the whole."""
-    before = read_json(path) if filesystem.is_file(path) else {}
+    before = read_json(path, dict) if filesystem.is_file(path) else {}
     whole = before | dict(values)
     write_json(path, whole)
     return whole
@@ -88,7 +78,7 @@ def claim(
                 "cannot be told which run they belong to; give another --output_dir, and this one "
                 "as --init_checkpoint to start from its weights"
             )
-        _check_same(config.output_dir, read_json(path), run)
+        _check_same(config.output_dir, read_json(path, dict), run)
         return
     versions = {name: metadata.version(name) for name in ("bert_tf", "tensorflow", "keras")}
     run["versions"] = versions | {"python": platform.python_version()}
