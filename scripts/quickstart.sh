@@ -23,8 +23,8 @@ if [ -e output/mnli/export/1/saved_model.pb ]; then export=; fi
 echo "== Fine-tuning on the MultiNLI sample: train, evaluate, predict, export"
 .venv/bin/python run_classifier.py --task_name=mnli --data_dir=examples/mnli \
   --init_checkpoint="$model" --output_dir=output/mnli $export \
-  --do_train=true --do_eval=true --do_predict=true --max_seq_length=64 \
-  --train_batch_size=16 --num_train_epochs=2 --learning_rate=5e-5 \
+  --do_train=true --do_eval=true --do_predict=true --max_seq_length=48 \
+  --train_batch_size=16 --num_train_epochs=2.5 --learning_rate=5e-5 \
   --eval_batch_size=64 --predict_batch_size=64 "$@"
 
 echo "== One prediction from the exported SavedModel"
