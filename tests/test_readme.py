@@ -5,6 +5,7 @@ first rows of each example. What needs a network, the real weights or other peop
 listed as such, and run by the slow tests.
 """
 
+import os
 import re
 import runpy
 import shlex
@@ -106,8 +107,8 @@ def test_command(command, folder, monkeypatch):
     program, *arguments = shlex.split(command)
     assert program == "python", f"no test knows how to run: {command}"
     if arguments[:1] == ["-m"]:
-        monkeypatch.setattr(sys, "argv", arguments[1:])
-        runpy.run_module(arguments[1], run_name="__main__")
+        environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        subprocess.run([sys.executable, *arguments], check=True, env=environment)
     elif arguments[0] == "run_classifier.py":
         run_classifier(arguments)
     else:
