@@ -232,6 +232,8 @@ def test_own_files_without_a_training_file_use_the_labels_of_the_model(tmp_path)
         ({"task_name": "colaa"}, "Task not found: colaa"),
         ({"train_batch_size": 0}, "--train_batch_size=0"),
         ({"vocab_file": None}, "--vocab_file is needed"),
+        ({"vocab_file": "typo.txt"}, "--vocab_file=typo.txt: there is no such file"),
+        ({"init_checkpoint": "nowhere"}, "--init_checkpoint=nowhere: no checkpoint at nowhere"),
         ({"train_batch_size": 500}, "use a smaller batch"),
         ({"data_dir": "nowhere"}, "--data_dir"),
         ({"text_a_column": "x"}, "--text_a_column=x is for your own files"),

@@ -93,7 +93,7 @@ def test_a_cell_longer_than_csv_s_limit(tmp_path):
             r"csv:1: column 'text' is missing .*Did you mean 'txt'\? .*lab",
         ),
         ("csv", "text,label,text\na,1,b\na,0,b\n", r"train\.csv:1: column 'text' is there twice"),
-        ("csv", "", r"train\.csv:1: column 'label' is missing"),
+        ("csv", "", r"train\.csv:1: the file is empty"),
         ("csv", "text,label\n", r"train\.csv: classification needs two labels .* \[\]"),
         ("csv", b"text,label\na,1\n\xe9,0\n", r"train\.csv:3: byte 0xe9 is not UTF-8"),
         ("csv", "text,label\na,1\n b\0,0\n", r"train\.csv:3: NUL"),

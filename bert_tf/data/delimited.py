@@ -125,6 +125,8 @@ def _table(
 ) -> Iterator[tuple[int, Cells]]:
     """Names the cells of a table after its first row."""
     _, header = next(rows, (1, []))
+    if not any(header):
+        raise BadRow(path, 1, f"the file is empty; its first row must name {', '.join(columns)}")
     for column in columns:
         if header.count(column) != 1:
             problem = "is there twice" if column in header else "is missing"

@@ -18,6 +18,7 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
+import tqdm
 
 from bert_tf import checkpoints, distribution, export, filesystem, heads, run_folder, training
 from bert_tf.checkpoints.training import CheckpointManager
@@ -183,7 +184,7 @@ class Classifier:
         def judge(step: int) -> float:
             scores = self._scores(rows, examples)
             line = ", ".join(f"{name} {float(value):.4f}" for name, value in scores.items())
-            print(f"step {step}: {line}", flush=True)
+            tqdm.tqdm.write(f"step {step}: {line}")  # above the progress bar
             return scores[self.task.metric.primary]
 
         return judge

@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 from absl import logging
 
-from bert_tf import checkpoints, run_folder
+from bert_tf import checkpoints, filesystem, run_folder
 from bert_tf.checkpoints.location import LABELS_FILE
 from bert_tf.config import BertConfig
 from bert_tf.run_config import RunConfig
@@ -31,13 +31,18 @@ def architecture(config: RunConfig, source: str | None) -> tuple[BertConfig, Ful
     Raises:
       ValueError: one of them is nowhere to be found, or they do not fit together or the flags.
     """
-    place = checkpoints.locate(source or config.output_dir)
+    try:
+        place = checkpoints.locate(source or config.output_dir)
+    except ValueError as error:
+        raise ValueError(f"--init_checkpoint={config.init_checkpoint}: {error}") from error
     config_file = config.bert_config_file or place.config_file
     vocab_file = config.vocab_file or place.vocab_file
     for name, file in (("bert_config_file", config_file), ("vocab_file", vocab_file)):
         if file is None:
             where = f"there is none beside {source}" if source else "no checkpoint is given"
             raise ValueError(f"--{name} is needed: {where}")
+        if not filesystem.is_file(file):
+            raise ValueError(f"--{name}={file}: there is no such file")
     bert_config = BertConfig.from_json_file(config_file)
     positions = bert_config.max_position_embeddings
     if config.max_seq_length > positions:
