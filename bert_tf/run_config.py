@@ -108,6 +108,10 @@ class RunConfig:
     master: str | None = cli_flag(None, "TensorFlow address of the TPU, if no name.", free=True)
     num_tpu_cores: int = cli_flag(8, "Cores the TPU must have, with --use_tpu.", free=True)
 
+    export_dir: str | None = cli_flag(
+        None, "Also write a SavedModel for TF Serving here, as <export_dir>/<version>/.", free=True
+    )
+
     def __post_init__(self) -> None:
         for name in _POSITIVE:
             _require(getattr(self, name) >= 1, f"--{name}={getattr(self, name)}: give 1 or more")
@@ -133,6 +137,14 @@ class RunConfig:
             not self.eval_steps or (self.do_train and self.do_eval),
             f"--eval_steps={self.eval_steps} evaluates during training; "
             "it needs --do_train=true and --do_eval=true",
+        )
+
+    def require_action(self) -> None:
+        """Raises ValueError unless the flags ask for something to be done."""
+        _require(
+            self.do_train or self.do_eval or self.do_predict or self.export_dir is not None,
+            "At least one of `do_train`, `do_eval` or `do_predict' must be True."
+            " (--export_dir alone exports a trained --output_dir.)",
         )
 
     def bound(self) -> dict[str, Any]:

@@ -11,24 +11,21 @@
 from __future__ import annotations
 
 import dataclasses
-import time
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
-import tqdm
 
-from bert_tf import checkpoints, distribution, export, filesystem, heads, run_folder, training
-from bert_tf.checkpoints.training import CheckpointManager
+from bert_tf import checkpoints, export, heads
 from bert_tf.data import delimited, glue
 from bert_tf.data.examples import SPLITS, InputExample, SentenceTask
 from bert_tf.data.records import RecordFile
-from bert_tf.tasks import feature_files, objectives, pretrained, result_files
+from bert_tf.tasks import feature_files, objectives, result_files
 from bert_tf.tasks.classification_config import ClassificationConfig
-
-join = tf.io.gfile.join
+from bert_tf.tasks.program import Program, Scores
+from bert_tf.training import Objective
 
 
 def run(config: ClassificationConfig) -> dict[str, Any]:
@@ -46,43 +43,21 @@ def run(config: ClassificationConfig) -> dict[str, Any]:
     return Classifier(config).run()
 
 
-class Classifier:
-    """One run: the parts that flags choose, and the steps that use them."""
+class Classifier(Program[ClassificationConfig]):
+    """Of one text or a pair: classes, or a number."""
 
-    def __init__(self, config: ClassificationConfig):
-        self.config = config
-        filesystem.make_dir(config.output_dir)
-        self.manager = CheckpointManager(config.output_dir)
-        # What is evaluated, used or continued: the latest of this run, else what it starts from.
-        self.source = self.manager.latest() or config.init_checkpoint
+    def prepare(self) -> None:
         self.task, self.labels = self._task()
-        self.bert_config, self.tokenizer = pretrained.architecture(config, self.source)
         self.regression = self.task.regression
-        self.metrics: dict[str, Any] = {"task_name": config.task_name}
-        self.written: dict[str, Any] = {}
-        keras.utils.set_random_seed(config.random_seed)
-        self.strategy = distribution.create_strategy(config)
-        with self.strategy.scope(), distribution.precision_policy(config.precision):
-            self.model = heads.classifier(self.bert_config, num_labels=len(self.labels) or 1)
-        objective = objectives.sequence(self.regression)
-        self.loop = training.Loop(config, self.model, objective, self.strategy)
+        count, task_name = len(self.labels) or "numeric", self.config.task_name
+        self.head = f"classifier for the {count} labels of --task_name={task_name}"
+        self.metrics["task_name"] = task_name
 
-    def run(self) -> dict[str, Any]:
-        config = self.config
-        if config.do_train:
-            self.train()
-        else:
-            self.restore()
-        if config.do_eval:
-            self.evaluate()
-        if config.do_predict:
-            self.predict()
-        if config.export_dir:
-            self.export()
-        metrics = run_folder.merge_json(join(config.output_dir, "metrics.json"), self.metrics)
-        return self.written | {"metrics": metrics}
+    def build_model(self) -> keras.Model:
+        return heads.classifier(self.bert_config, num_labels=len(self.labels) or 1)
 
-    # -------------------------------------------------------------------------------- parts
+    def objective(self) -> Objective:
+        return objectives.sequence(self.regression)
 
     def _task(self) -> tuple[SentenceTask, list[str]]:
         """The task and its labels in the order of the model's ids.
@@ -132,84 +107,31 @@ class Classifier:
             config.output_dir, name, examples, self.tokenizer, self.labels, config.max_seq_length
         )
 
-    # -------------------------------------------------------------------------------- steps
+    @functools.cached_property
+    def _training_examples(self) -> list[InputExample]:
+        return self._examples("train")
 
-    def train(self) -> None:
-        config = self.config
-        examples = self._examples("train")
-        steps = int(len(examples) / config.train_batch_size * config.num_train_epochs)
-        if steps < 1:
-            raise ValueError(
-                f"{len(examples)} training examples, --train_batch_size={config.train_batch_size} "
-                f"and --num_train_epochs={config.num_train_epochs} make no step; "
-                "use a smaller batch"
-            )
-        if not self.manager.latest() and config.init_checkpoint:
-            pretrained.load(self.model, config.init_checkpoint, config)
-        self._claim_output_dir()
-        rows = self._records(examples, "train")
-        begun = time.monotonic()
-        first = self.loop.train(
-            rows, steps, int(steps * config.warmup_proportion), self.manager, self._judge()
-        )
-        if first < steps:
-            seconds = round(time.monotonic() - begun, 1)
-            counts = {"examples": len(rows), "steps": steps, "first_step": first}
-            self.metrics["train"] = counts | {"seconds": seconds}
-        self.metrics["global_step"] = steps
-        self.metrics["best_checkpoint"] = self.manager.best()
-        self.written["final_model"] = pretrained.save_final(
-            self.model, config.output_dir, self.tokenizer, self.labels
-        )
+    def count_training_examples(self) -> int:
+        return len(self._training_examples)
 
-    def _claim_output_dir(self) -> None:
-        config = self.config
-        data = {
-            "the training data": self.task.files(config.data_dir, "train"),
-            "the vocabulary": [self.tokenizer.vocab_file],
-        }
-        model = {**self.bert_config.to_dict(), "do_lower_case": self.tokenizer.do_lower_case}
-        run_folder.claim(config, model, data, started=self.manager.latest() is not None)
-        self.manager.remove_stale()
-        pretrained.save_description(
-            config.output_dir, self.bert_config, self.tokenizer, self.labels
-        )
+    def training_rows(self) -> RecordFile:
+        return self._records(self._training_examples, "train")
 
-    def _judge(self) -> Callable[[int], float] | None:
-        """step -> the task's metric on the dev set; None unless it is asked for on the way."""
-        if not self.config.eval_steps:
-            return None
-        rows, examples = self._dev()
+    def training_files(self) -> Mapping[str, Sequence[str]]:
+        return {"the training data": self.task.files(self.config.data_dir, "train")}
 
-        def judge(step: int) -> float:
-            scores = self._scores(rows, examples)
-            line = ", ".join(f"{name} {float(value):.4f}" for name, value in scores.items())
-            tqdm.tqdm.write(f"step {step}: {line}")  # above the progress bar
-            return scores[self.task.metric.primary]
-
-        return judge
-
-    def restore(self) -> None:
-        """Loads the weights of a run that has been trained."""
-        if self.source is None:
-            raise ValueError(
-                f"--output_dir={self.config.output_dir} holds no checkpoint; train first with "
-                "--do_train=true, or give a fine-tuned --init_checkpoint"
-            )
-        loaded = pretrained.load(self.model, self.source, self.config)
-        if len(loaded.loaded) < len(self.model.weights):
-            raise ValueError(
-                f"{self.source} holds no classifier for the {len(self.labels) or 'numeric'} labels "
-                f"of --task_name={self.config.task_name}; train first with --do_train=true"
-            )
-        self.metrics["global_step"] = checkpoints.global_step(self.source)
-
+    @functools.cached_property
     def _dev(self) -> tuple[RecordFile, list[InputExample]]:
         examples = self._examples("dev")
         return self._records(examples, "eval"), examples
 
-    def _scores(self, rows: RecordFile, examples: Sequence[InputExample]) -> dict[str, float]:
-        """Loss and the task's metrics over one split."""
+    @property
+    def decisive(self) -> str:
+        return self.task.metric.primary
+
+    def dev_scores(self) -> Scores:
+        """Loss and the task's metrics."""
+        rows, examples = self._dev
         size = self.config.eval_batch_size
         results = [r for _, r in self.loop.forward(rows, size, "evaluate")]
         losses = np.concatenate([r["loss"] for r in results])
@@ -228,14 +150,14 @@ class Classifier:
         }
 
     def evaluate(self) -> None:
-        rows, examples = self._dev()
-        scores = self._scores(rows, examples)
-        self.metrics["eval"] = {"examples": len(rows)} | {k: float(v) for k, v in scores.items()}
+        scores = self.dev_scores()
+        counts = {"examples": len(self._dev[1])}
+        self.metrics["eval"] = counts | {name: float(x) for name, x in scores.items()}
         names = ("accuracy",) if not self.regression else ("pearson", "spearman")
         values = {f"eval_{name}": np.float32(scores[name]) for name in names}
         values |= {"eval_loss": scores["eval_loss"], "loss": scores["loss"]}
         text = result_files.eval_results(values | {"global_step": self.metrics["global_step"]})
-        self._write("eval_results", "eval_results.txt", text)
+        self.write("eval_results", "eval_results.txt", text)
         print("***** Eval results *****\n" + text, end="", flush=True)
 
     def predict(self) -> None:
@@ -243,14 +165,10 @@ class Classifier:
         rows = self._records(examples, "predict")
         size = self.config.predict_batch_size
         outputs = np.concatenate([r["scores"] for _, r in self.loop.forward(rows, size, "predict")])
-        self._write("test_results", "test_results.tsv", result_files.test_results(outputs))
+        self.write("test_results", "test_results.tsv", result_files.test_results(outputs))
         table = result_files.predictions(examples, outputs, self.labels)
-        self._write("predictions", "predictions.tsv", table)
+        self.write("predictions", "predictions.tsv", table)
         self.metrics["predict"] = {"examples": len(rows)}
-
-    def _write(self, name: str, file: str, text: str) -> None:
-        self.written[name] = join(self.config.output_dir, file)
-        run_folder.write_text(self.written[name], text)
 
     def export(self) -> None:
         config = self.config

@@ -36,17 +36,10 @@ class ClassificationConfig(RunConfig):
         f"{_OWN_FILES} whether labels are classes or numbers.",
         choices=PROBLEM_TYPES,
     )
-    export_dir: str | None = cli_flag(
-        None, "Also write a SavedModel for TF Serving here, as <export_dir>/<version>/.", free=True
-    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not (self.do_train or self.do_eval or self.do_predict or self.export_dir):
-            raise ValueError(
-                "At least one of `do_train`, `do_eval` or `do_predict' must be True."
-                " (--export_dir alone exports a trained --output_dir.)"
-            )
+        self.require_action()
 
     def check_own_file_flags_unused(self) -> None:
         """Raises ValueError if a flag is set that a task in a published layout does not read."""

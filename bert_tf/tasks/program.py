@@ -1,0 +1,205 @@
+"""What every fine-tuning program does, in one place: train, evaluate, predict, export.
+
+A task is a subclass of `Program` that says what its model, its rows and its results are. The base
+class does the rest, and writes into output_dir
+
+    model.ckpt-N    training checkpoints; `final_model/` the weights alone, with their description
+    run.json        what training depends on
+    metrics.json    every number of the run
+"""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Generic, TypeVar
+
+import keras
+import tensorflow as tf
+import tqdm
+
+from bert_tf import checkpoints, distribution, filesystem, run_folder, training
+from bert_tf.checkpoints.training import CheckpointManager
+from bert_tf.config import BertConfig
+from bert_tf.data.records import RecordFile
+from bert_tf.run_config import RunConfig
+from bert_tf.tasks import pretrained
+from bert_tf.tokenization import FullTokenizer
+
+join = tf.io.gfile.join
+Config = TypeVar("Config", bound=RunConfig)
+Scores = Mapping[str, Any]
+
+
+class Program(ABC, Generic[Config]):
+    """One run of a program.
+
+    Attributes:
+      config: the flags.
+      manager: the checkpoints of output_dir.
+      source: the checkpoint that is evaluated, used or continued: the latest of this run, else
+        what it starts from; None for random weights.
+      bert_config, tokenizer, model: the parts that flags and `source` choose.
+      labels: names in the order of the model's outputs, where it has any.
+      metrics: what becomes metrics.json.
+      written: name -> path, of what was made.
+    """
+
+    head: str  # what the model has besides an encoder, for messages
+
+    def __init__(self, config: Config):
+        self.config = config
+        filesystem.make_dir(config.output_dir)
+        self.manager = CheckpointManager(config.output_dir)
+        self.source = self.manager.latest() or config.init_checkpoint
+        self.labels: list[str] = []
+        self.metrics: dict[str, Any] = {}
+        self.written: dict[str, Any] = {}
+        self.prepare()
+        self.bert_config: BertConfig
+        self.tokenizer: FullTokenizer
+        self.bert_config, self.tokenizer = pretrained.architecture(config, self.source)
+        keras.utils.set_random_seed(config.random_seed)
+        self.strategy = distribution.create_strategy(config)
+        with self.strategy.scope(), distribution.precision_policy(config.precision):
+            self.model = self.build_model()
+        self.loop = training.Loop(config, self.model, self.objective(), self.strategy)
+
+    # ------------------------------------------------------------------- what a task says
+
+    def prepare(self) -> None:
+        """Finds out what the model's shape depends on, before there is one: `labels`."""
+
+    @abstractmethod
+    def build_model(self) -> keras.Model:
+        """One of `heads`; called under the strategy and the precision policy."""
+
+    @abstractmethod
+    def objective(self) -> training.Objective:
+        """What is minimised."""
+
+    @abstractmethod
+    def count_training_examples(self) -> int:
+        """Reads the training set; the number of its examples is what an epoch is counted by."""
+
+    @abstractmethod
+    def training_rows(self) -> RecordFile:
+        """Writes the training set's rows into output_dir, which by then is this run's."""
+
+    @abstractmethod
+    def training_files(self) -> Mapping[str, Sequence[str]]:
+        """What training reads beside the vocabulary: a name for messages -> paths."""
+
+    @property
+    @abstractmethod
+    def decisive(self) -> str:
+        """The name of the dev score by which the best checkpoint is chosen; higher is better."""
+
+    @abstractmethod
+    def dev_scores(self) -> Scores:
+        """The scores of the model as it is on the dev set, whose rows are made only once."""
+
+    @abstractmethod
+    def evaluate(self) -> None:
+        """Evaluates on the dev set and writes the results."""
+
+    @abstractmethod
+    def predict(self) -> None:
+        """Predicts the test set and writes the predictions."""
+
+    @abstractmethod
+    def export(self) -> None:
+        """Writes the SavedModels."""
+
+    # ------------------------------------------------------------------------------ steps
+
+    def run(self) -> dict[str, Any]:
+        """Does what the flags say.
+
+        Returns:
+          What was written: `metrics` (the content of metrics.json), and paths by name.
+        """
+        config = self.config
+        if config.do_train:
+            self.train()
+        else:
+            self.restore()
+        if config.do_eval:
+            self.evaluate()
+        if config.do_predict:
+            self.predict()
+        if config.export_dir:
+            self.export()
+        metrics = run_folder.merge_json(join(config.output_dir, "metrics.json"), self.metrics)
+        return self.written | {"metrics": metrics}
+
+    def train(self) -> None:
+        config = self.config
+        examples = self.count_training_examples()
+        steps = int(examples / config.train_batch_size * config.num_train_epochs)
+        if steps < 1:
+            raise ValueError(
+                f"{examples} training examples, --train_batch_size={config.train_batch_size} "
+                f"and --num_train_epochs={config.num_train_epochs} make no step; "
+                "use a smaller batch"
+            )
+        if not self.manager.latest() and config.init_checkpoint:
+            pretrained.load(self.model, config.init_checkpoint, config)
+        self._claim_output_dir()
+        rows = self.training_rows()
+        begun = time.monotonic()
+        first = self.loop.train(
+            rows, steps, int(steps * config.warmup_proportion), self.manager, self._judge()
+        )
+        if first < steps:
+            seconds = round(time.monotonic() - begun, 1)
+            counts = {"examples": examples, "steps": steps, "first_step": first}
+            self.metrics["train"] = counts | {"seconds": seconds}
+        self.metrics["global_step"] = steps
+        self.metrics["best_checkpoint"] = self.manager.best()
+        self.written["final_model"] = pretrained.save_final(
+            self.model, config.output_dir, self.tokenizer, self.labels
+        )
+
+    def _claim_output_dir(self) -> None:
+        config = self.config
+        data = {**self.training_files(), "the vocabulary": [self.tokenizer.vocab_file]}
+        model = {**self.bert_config.to_dict(), "do_lower_case": self.tokenizer.do_lower_case}
+        run_folder.claim(config, model, data, started=self.manager.latest() is not None)
+        self.manager.remove_stale()
+        pretrained.save_description(
+            config.output_dir, self.bert_config, self.tokenizer, self.labels
+        )
+
+    def _judge(self) -> Callable[[int], float] | None:
+        """step -> the task's metric on the dev set; None unless it is asked for on the way."""
+        if not self.config.eval_steps:
+            return None
+
+        def judge(step: int) -> float:
+            scores = self.dev_scores()
+            line = ", ".join(f"{name} {float(value):.4f}" for name, value in scores.items())
+            tqdm.tqdm.write(f"step {step}: {line}")  # above the progress bar
+            return scores[self.decisive]
+
+        return judge
+
+    def restore(self) -> None:
+        """Loads the weights of a run that has been trained."""
+        if self.source is None:
+            raise ValueError(
+                f"--output_dir={self.config.output_dir} holds no checkpoint; train first with "
+                "--do_train=true, or give a fine-tuned --init_checkpoint"
+            )
+        loaded = pretrained.load(self.model, self.source, self.config)
+        if len(loaded.loaded) < len(self.model.weights):
+            raise ValueError(
+                f"{self.source} holds no {self.head}; train first with --do_train=true"
+            )
+        self.metrics["global_step"] = checkpoints.global_step(self.source)
+
+    def write(self, name: str, file: str, text: str) -> None:
+        """Writes a result file into output_dir and notes it in `written`."""
+        self.written[name] = join(self.config.output_dir, file)
+        run_folder.write_text(self.written[name], text)
