@@ -138,6 +138,19 @@ class BertModel(Block):
             outputs["pooled_output"] = self.pooler(outputs["sequence_output"])
         return outputs
 
+    def freeze(self, num_layers: int) -> None:
+        """Keeps the embeddings and the first layers as they are: they get no gradient.
+
+        Raises:
+          ValueError: there are fewer layers.
+        """
+        if num_layers > len(self.encoder.stack):
+            raise ValueError(
+                f"--freeze_layers={num_layers}: this model has {len(self.encoder.stack)} layers"
+            )
+        for part in (self.embeddings, *self.encoder.stack[:num_layers]):
+            part.trainable = False
+
     def get_pooled_output(self):
         """[B, E], of the latest call, as the next three."""
         return self._latest_output("pooled_output")

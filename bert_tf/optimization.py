@@ -4,8 +4,8 @@ The numbers are those of google-research/bert's optimization.py, which no Keras 
 the moments are not corrected for bias, the decay of weights is part of the update, and gradients
 are clipped by their global norm after all replicas have been summed.
 
-An optimizer is a function (weight, m, v, gradient, learning_rate, weight_decay) -> (weight, m, v)
-of float32 tensors of one shape, and its entry in `OPTIMIZERS`.
+An optimizer is a function (weight, m, v, gradient, learning_rate, step, weight_decay) ->
+(weight, m, v) of float32 tensors of one shape, and its entry in `OPTIMIZERS`.
 """
 
 from __future__ import annotations
@@ -25,21 +25,54 @@ Rule = Callable[..., tuple[tf.Tensor, tf.Tensor, tf.Tensor]]
 
 CLIP_NORM = 1.0
 WEIGHT_DECAY = 0.01
+BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-6
 _NOT_DECAYED = re.compile("LayerNorm|layer_norm|bias")
 
 
-def adamw(weight, m, v, gradient, learning_rate, weight_decay):
+def _moments(m, v, gradient):
+    return BETA_1 * m + (1 - BETA_1) * gradient, BETA_2 * v + (1 - BETA_2) * tf.square(gradient)
+
+
+def _unbiased(m, v, step):
+    """The moments without the zeros they started from (Kingma and Ba, section 3)."""
+    return m / (1 - tf.pow(BETA_1, step)), v / (1 - tf.pow(BETA_2, step))
+
+
+def _direction(weight, m, v, weight_decay):
+    update = m / (tf.sqrt(v) + EPSILON)
+    return update + weight_decay * weight if weight_decay else update
+
+
+def adamw(weight, m, v, gradient, learning_rate, step, weight_decay):
     """BERT's Adam (optimization.py, AdamWeightDecayOptimizer.apply_gradients)."""
-    beta_1, beta_2, epsilon = 0.9, 0.999, 1e-6
-    m = beta_1 * m + (1 - beta_1) * gradient
-    v = beta_2 * v + (1 - beta_2) * tf.square(gradient)
-    update = m / (tf.sqrt(v) + epsilon)
-    if weight_decay:
-        update += weight_decay * weight
+    del step  # Google's does not correct the moments for bias
+    m, v = _moments(m, v, gradient)
+    return weight - learning_rate * _direction(weight, m, v, weight_decay), m, v
+
+
+def adamw_bias_corrected(weight, m, v, gradient, learning_rate, step, weight_decay):
+    """The same with corrected moments: AdamW as everybody else has it (Loshchilov and Hutter)."""
+    m, v = _moments(m, v, gradient)
+    update = _direction(weight, *_unbiased(m, v, step), weight_decay)
     return weight - learning_rate * update, m, v
 
 
-OPTIMIZERS: dict[str, Rule] = {"adamw": adamw}
+def lamb(weight, m, v, gradient, learning_rate, step, weight_decay):
+    """LAMB (You et al., 2020, algorithm 2): each matrix moves in proportion to its own norm.
+
+    Only what decays does: LayerNorms and biases move as in Adam, as in google-research/albert.
+    """
+    m, v = _moments(m, v, gradient)
+    update = _direction(weight, *_unbiased(m, v, step), weight_decay)
+    if weight_decay:
+        weight_norm, update_norm = tf.norm(weight), tf.norm(update)
+        both = (weight_norm > 0) & (update_norm > 0)
+        ratio = tf.where(both, tf.math.divide_no_nan(weight_norm, update_norm), 1.0)
+        learning_rate = learning_rate * ratio
+    return weight - learning_rate * update, m, v
+
+
+OPTIMIZERS: dict[str, Rule] = {rule.__name__: rule for rule in (adamw, adamw_bias_corrected, lamb)}
 
 
 def decayed(name: str) -> bool:
@@ -47,8 +80,27 @@ def decayed(name: str) -> bool:
     return not _NOT_DECAYED.search(name)
 
 
+def layerwise_scale(name: str, decay: float, num_hidden_layers: int) -> float:
+    """The share of the learning rate that a variable gets: `decay` once for each layer above it.
+
+    The pooler and what stands on top have 1, the last layer `decay`, the embeddings the least:
+    `decay ** (num_hidden_layers + 1)` (Clark et al., 2020, appendix A).
+    """
+    if name.startswith("bert/embeddings/"):
+        below = num_hidden_layers + 1
+    elif match := re.match(r"bert/encoder/layer_(\d+)/", name):
+        below = num_hidden_layers - int(match[1])
+    else:
+        below = 0
+    return decay**below
+
+
 def create_optimizer(
-    learning_rate: float, num_train_steps: int, num_warmup_steps: int, name: str = "adamw"
+    learning_rate: float,
+    num_train_steps: int,
+    num_warmup_steps: int,
+    name: str = "adamw",
+    rate_scale: Callable[[str], float] | None = None,
 ) -> Optimizer:
     """Google's `create_optimizer`; call it inside `strategy.scope()` where there is a strategy.
 
@@ -57,6 +109,7 @@ def create_optimizer(
       num_train_steps: steps of the whole run; the learning rate reaches 0 there.
       num_warmup_steps: steps in which the learning rate grows from 0; may be 0.
       name: a key of `OPTIMIZERS`.
+      rate_scale: checkpoint name -> the share of the learning rate that the variable gets.
 
     Raises:
       ValueError: an unknown name, or no steps.
@@ -65,7 +118,7 @@ def create_optimizer(
         raise ValueError(f"no optimizer is called {name!r}; choose one of {sorted(OPTIMIZERS)}")
     if num_train_steps < 1:
         raise ValueError(f"num_train_steps={num_train_steps}; at least one step is needed")
-    return Optimizer(OPTIMIZERS[name], learning_rate, num_train_steps, num_warmup_steps)
+    return Optimizer(name, learning_rate, num_train_steps, num_warmup_steps, rate_scale)
 
 
 class Optimizer:
@@ -74,11 +127,21 @@ class Optimizer:
     Attributes:
       global_step: int64 variable, the number of steps done.
       slots: the two moments of each variable, under "<checkpoint name>/adam_m" and
-        "<checkpoint name>/adam_v", as Google's checkpoints call them. float32 variables.
+        "<checkpoint name>/adam_v", as Google's checkpoints call them ("lamb_m", "lamb_v" for
+        LAMB). float32 variables.
     """
 
-    def __init__(self, rule: Rule, learning_rate: float, num_train_steps: int, num_warmup: int):
-        self._rule = rule
+    def __init__(
+        self,
+        name: str,
+        learning_rate: float,
+        num_train_steps: int,
+        num_warmup: int,
+        rate_scale: Callable[[str], float] | None,
+    ):
+        self._rule = OPTIMIZERS[name]
+        self._slot_prefix = "lamb" if name == "lamb" else "adam"
+        self._rate_scale = rate_scale
         self._peak = learning_rate
         self._num_train_steps = num_train_steps
         self._num_warmup_steps = num_warmup
@@ -120,7 +183,7 @@ class Optimizer:
         if count > 1:
             raise ValueError(f"{count} variables are called {name!r}; give their layers names")
         for variable in variables:
-            for slot in _slot_names(_name(variable)):
+            for slot in self._slot_names(_name(variable)):
                 if slot not in self.slots:
                     with tf.init_scope():
                         zeros = tf.zeros(variable.shape)
@@ -150,16 +213,23 @@ class Optimizer:
         norm = tf.linalg.global_norm([gradient for gradient, _ in pairs])
         scale = CLIP_NORM * tf.minimum(1.0 / norm, 1.0 / CLIP_NORM)
         learning_rate, finite = self.learning_rate, tf.math.is_finite(norm)
+        step = tf.cast(self.global_step + 1, tf.float32)
         for gradient, variable in pairs:
             name = _name(variable)
             update = _compiled(self._rule, variable.shape, WEIGHT_DECAY if decayed(name) else 0.0)
-            updated = [_value(variable), *(self.slots[slot] for slot in _slot_names(name))]
+            updated = [_value(variable), *(self.slots[slot] for slot in self._slot_names(name))]
             # A handle is that of this replica's copy; a variable that is passed to a function
             # would be that of the first replica.
             handles = [v.handle for v in updated]
-            update(*handles, tf.convert_to_tensor(gradient), scale, learning_rate, finite)
+            rate = learning_rate
+            if self._rate_scale is not None:
+                rate = learning_rate * self._rate_scale(name)
+            update(*handles, tf.convert_to_tensor(gradient), scale, rate, step, finite)
         self.global_step.assign_add(1)
         return norm
+
+    def _slot_names(self, name: str) -> tuple[str, str]:
+        return f"{name}/{self._slot_prefix}_m", f"{name}/{self._slot_prefix}_v"
 
 
 @functools.cache
@@ -171,14 +241,14 @@ def _compiled(rule: Rule, shape: tf.TensorShape, weight_decay: float) -> Callabl
     rates of fine-tuning, decay by itself rounds away; as a part of the update it does not.)
     """
     resource, scalar = tf.TensorSpec([], tf.resource), tf.TensorSpec([], tf.float32)
-    signature = [resource] * 3 + [tf.TensorSpec(shape), scalar, scalar, tf.TensorSpec([], tf.bool)]
+    signature = [resource] * 3 + [tf.TensorSpec(shape), *[scalar] * 3, tf.TensorSpec([], tf.bool)]
 
     @tf.function(input_signature=signature, jit_compile=True, autograph=False)
-    def update(weight, m, v, gradient, scale, learning_rate, finite):
+    def update(weight, m, v, gradient, scale, learning_rate, step, finite):
         handles = weight, m, v
         old = [tf.raw_ops.ReadVariableOp(resource=h, dtype=tf.float32) for h in handles]
         old = [tf.ensure_shape(value, shape) for value in old]
-        new = rule(*old, gradient * scale, learning_rate, weight_decay)
+        new = rule(*old, gradient * scale, learning_rate, step, weight_decay)
         for handle, before, after in zip(handles, old, new, strict=True):
             value = tf.where(finite, after, before)
             tf.raw_ops.AssignVariableOp(resource=handle, value=value)
@@ -191,10 +261,6 @@ def _name(variable: Variable) -> str:
     if isinstance(variable, keras.Variable):
         return checkpoint_name(variable)
     return variable.name.removesuffix(":0")
-
-
-def _slot_names(name: str) -> tuple[str, str]:
-    return f"{name}/adam_m", f"{name}/adam_v"
 
 
 def _value(variable: Variable) -> tf.Variable:

@@ -10,6 +10,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
+OPTIMIZER_NAMES = ("adamw", "adamw_bias_corrected", "lamb")
 PRECISIONS = ("float32", "mixed_bfloat16")
 STRATEGY_NAMES = ("one_device", "mirrored", "tpu")
 
@@ -76,15 +77,50 @@ class RunConfig:
     warmup_proportion: float = cli_flag(
         0.1, "Share of the steps in which the learning rate grows from zero."
     )
+    optimizer: str = cli_flag(
+        "adamw",
+        "How gradients become updates: Google's Adam, the same with moments corrected for bias, "
+        "or LAMB for large batches.",
+        choices=OPTIMIZER_NAMES,
+    )
+    gradient_accumulation_steps: int = cli_flag(
+        1,
+        "Parts in which the --train_batch_size examples of a step are computed, one after "
+        "another: the same step in less memory.",
+        free=True,
+    )
+    steps_per_execution: int = cli_flag(
+        1, "Training steps in one call of the graph; saves calls where steps are short.", free=True
+    )
+    use_xla: bool = cli_flag(
+        False,
+        "Compile the whole training step with XLA. Batches then have one static shape, as with "
+        "--pad_to_max_seq_length.",
+    )
+    layerwise_lr_decay: float = cli_flag(
+        1.0,
+        "The learning rate of each layer as a share of that of the layer above it; "
+        "the head and the pooler have all of it.",
+    )
+    freeze_layers: int | None = cli_flag(
+        None,
+        "Keep the embeddings and this many layers, from the first, as they are; 0 keeps the "
+        "embeddings only. Left out, everything is trained.",
+    )
     save_checkpoints_steps: int = cli_flag(1000, "Steps between two checkpoints.", free=True)
     iterations_per_loop: int = cli_flag(
         1000, "Steps between two readings of the loss, with --use_tpu.", free=True
     )
     eval_steps: int = cli_flag(
         0,
-        "Evaluate every so many steps of training and keep the checkpoint that was best; "
-        "0 evaluates once, after training.",
+        "Evaluate every so many steps of training; the checkpoint that was best by the task's "
+        "metric becomes the final model. 0 evaluates once, after training.",
         free=True,
+    )
+    early_stopping_patience: int = cli_flag(
+        0,
+        "Stop after so many evaluations (--eval_steps) in a row that were no better than the best "
+        "one; 0 trains to the end.",
     )
     random_seed: int = cli_flag(12345, "Seed of the order of examples, dropout and new weights.")
     precision: str = cli_flag(
@@ -132,11 +168,26 @@ class RunConfig:
             0 <= self.random_seed < 2**31,
             f"--random_seed={self.random_seed}: give a number from 0 to 2147483647",
         )
-        _require(self.eval_steps >= 0, f"--eval_steps={self.eval_steps}: give 0 or more")
+        for name in ("eval_steps", "early_stopping_patience"):
+            _require(getattr(self, name) >= 0, f"--{name}={getattr(self, name)}: give 0 or more")
         _require(
             not self.eval_steps or (self.do_train and self.do_eval),
             f"--eval_steps={self.eval_steps} evaluates during training; "
             "it needs --do_train=true and --do_eval=true",
+        )
+
+        _require(
+            not self.early_stopping_patience or self.eval_steps > 0,
+            f"--early_stopping_patience={self.early_stopping_patience} counts evaluations; say "
+            "with --eval_steps how often there is one",
+        )
+        _require(
+            0 < self.layerwise_lr_decay <= 1,
+            f"--layerwise_lr_decay={self.layerwise_lr_decay}: give a share above 0, up to 1",
+        )
+        _require(
+            self.freeze_layers is None or self.freeze_layers >= 0,
+            f"--freeze_layers={self.freeze_layers}: give 0 or more",
         )
 
     def require_action(self) -> None:
@@ -157,6 +208,8 @@ _POSITIVE = (
     "train_batch_size",
     "eval_batch_size",
     "predict_batch_size",
+    "gradient_accumulation_steps",
+    "steps_per_execution",
     "save_checkpoints_steps",
     "iterations_per_loop",
     "num_tpu_cores",

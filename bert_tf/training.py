@@ -3,15 +3,13 @@
 A task hands over a `keras.Model`, an `Objective` and a `RecordFile`; the loop does the rest:
 which rows make a step (a function of seed and step, so that a run can be continued anywhere),
 padding, gradients, the optimizer, checkpoints, the progress bar and TensorBoard.
-
-The loss of a step is a sum of terms, each a numerator over a denominator, both summed over the
-whole global batch (for a classifier: cross-entropies over the number of examples). So one replica
-and many give the same gradients.
+What a step computes is in `train_step.py`.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -28,23 +26,18 @@ from bert_tf.batching import Arrays, pad_rows, training_rows, trim_padding
 from bert_tf.checkpoints.training import CheckpointManager
 from bert_tf.data.records import RecordFile
 from bert_tf.run_config import RunConfig
+from bert_tf.train_step import Objective, Tensors, TrainStep
 
-Tensors = dict[str, tf.Tensor]
+__all__ = ["Loop", "Objective", "Tensors", "TrainingResult", "TrainingState"]
 
 
 @dataclasses.dataclass(frozen=True)
-class Objective:
-    """What a task minimises and what it shows.
+class TrainingResult:
+    """Where a call of `Loop.train` began and ended, in steps; and whether patience ended it."""
 
-    Attributes:
-      denominators: batch -> one float32 scalar a loss term (for example the number of rows).
-      numerators: (outputs, batch) -> one float32 scalar a term: the sum of the losses.
-      results: (outputs, batch) -> tensors `[B, ...]` that evaluation and prediction collect.
-    """
-
-    denominators: Callable[[Tensors], list[tf.Tensor]]
-    numerators: Callable[[Tensors, Tensors], list[tf.Tensor]]
-    results: Callable[[Tensors, Tensors], Tensors]
+    first_step: int
+    last_step: int
+    stopped_early: bool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,42 +86,55 @@ class Loop:
         self.model = model
         self.objective = objective
         self.strategy = strategy
+        self._replicas = strategy.num_replicas_in_sync
         self._on_tpu = isinstance(strategy, tf.distribute.TPUStrategy)
-        self._static = config.pad_to_max_seq_length or self._on_tpu
+        # A compiler makes a program for each shape: there, one shape serves all.
+        self._static = config.pad_to_max_seq_length or self._on_tpu or config.use_xla
         self._forward: Callable[[Any], Any] | None = None
+        if config.use_xla and self._replicas > 1:
+            raise ValueError(
+                f"--use_xla compiles the step of one device, and here are {self._replicas}; "
+                "leave it out, or use --distribution_strategy=one_device"
+            )
 
-    def _compile(self, step: Callable[[Any], Any], records: RecordFile) -> Callable[[Any], Any]:
-        """`step` as a graph; on one device one graph serves batches of every length.
+    def _signature(self, records: RecordFile) -> dict[str, tf.TensorSpec] | None:
+        """The features of a batch of any length, where one graph serves all; else None.
 
         Which graph computes a batch must depend on nothing that ran before, or a continued run
         would differ in its last bits: so shapes are never relaxed on the way.
         """
-        if self._static or self.strategy.num_replicas_in_sync > 1:
-            return tf.function(step, autograph=False)
-        signature = {
+        if self._static or self._replicas > 1:
+            return None
+        return {
             name: tf.TensorSpec(
-                [None, None if feature.shape == [self.config.max_seq_length] else 1],
+                [None, *(None if n == self.config.max_seq_length else n for n in feature.shape)],
                 tf.int32 if feature.dtype == tf.int64 else feature.dtype,
             )
             for name, feature in records.spec.items()
         }
-        return tf.function(step, input_signature=[signature], autograph=False)
 
     # ------------------------------------------------------------------------------ forward
 
-    def _forward_step(self, batch: Any) -> Any:
+    def _compile_forward(self, records: RecordFile) -> Callable[[Any], Any]:
         def replica_step(batch: Tensors) -> Tensors:
-            return self.objective.results(self._outputs(batch, training=False), batch)
+            inputs = {tensor.name: batch[tensor.name] for tensor in self.model.inputs}
+            return self.objective.results(self.model(inputs, training=False), batch)
 
-        return self.strategy.run(replica_step, args=(batch,))
+        def step(batch: Any) -> Any:
+            return self.strategy.run(replica_step, args=(batch,))
+
+        signature = self._signature(records)
+        return tf.function(
+            step, input_signature=None if signature is None else [signature], autograph=False
+        )
 
     def forward(
         self, records: RecordFile, batch_size: int, description: str
     ) -> Iterator[tuple[Arrays, Arrays]]:
         """Yields (batch, results) in file order; padding rows are taken off again."""
-        forward = self._forward = self._forward or self._compile(self._forward_step, records)
+        forward = self._forward = self._forward or self._compile_forward(records)
         starts = range(0, len(records), batch_size)
-        multiple = self.strategy.num_replicas_in_sync
+        multiple = self._replicas
         if self._static:
             multiple = math.lcm(batch_size, multiple)
         for start in tqdm.tqdm(starts, description, unit="batch", dynamic_ncols=True, leave=None):
@@ -137,10 +143,6 @@ class Loop:
             feed = self._feed(pad_rows(batch, multiple))
             results = distribution.join(self.strategy, forward(feed))
             yield batch, {name: value[:rows] for name, value in results.items()}
-
-    def _outputs(self, batch: Tensors, training: bool) -> Tensors:
-        inputs = {tensor.name: batch[tensor.name] for tensor in self.model.inputs}
-        return self.model(inputs, training=training)
 
     def _feed(self, batch: Arrays) -> Any:
         if not self._static:
@@ -156,7 +158,7 @@ class Loop:
         num_warmup_steps: int,
         manager: CheckpointManager,
         evaluate: Callable[[int], float] | None = None,
-    ) -> int:
+    ) -> TrainingResult:
         """Trains to `num_train_steps`, continuing from the manager's latest checkpoint.
 
         Args:
@@ -166,23 +168,20 @@ class Loop:
           manager: where checkpoints are kept.
           evaluate: step -> the metric of the best checkpoint, called every `--eval_steps`.
 
-        Returns:
-          The step that training started from (0, or that of the checkpoint).
-
         Raises:
           FloatingPointError: the loss is not finite.
         """
         self._check_batch_size()
         with self.strategy.scope():
-            optimizer = optimization.create_optimizer(
-                self.config.learning_rate, num_train_steps, num_warmup_steps
-            )
+            optimizer = self._optimizer(num_train_steps, num_warmup_steps)
             optimizer.build(self.model.trainable_variables)
-        state = TrainingState(self.model, optimizer)
-        first = self._resume(state, manager, num_train_steps)
+        first = self._resume(TrainingState(self.model, optimizer), manager, num_train_steps)
         if evaluate is not None and first and first % self.config.eval_steps == 0:
             # The run may have been stopped between this checkpoint and its evaluation.
             manager.offer_best(manager.latest(), evaluate(first))
+            if self._out_of_patience(manager):
+                print(f"Training has already stopped early, at step {first}.", flush=True)
+                return TrainingResult(first, first, stopped_early=True)
         events = tf.summary.create_file_writer(self.config.output_dir)
         bar = tqdm.tqdm(total=num_train_steps, initial=first, desc="train", dynamic_ncols=True)
         with events.as_default(), bar:
@@ -193,17 +192,43 @@ class Loop:
                 bar.set_postfix(loss=f"{logs['loss']:.4f}")
                 due = evaluate is not None and step % self.config.eval_steps == 0
                 if due or step == num_train_steps or step % self.config.save_checkpoints_steps == 0:
+                    state = TrainingState(self.model, optimizer)
                     prefix = manager.save(step, state.tensors())
                     if due:
                         manager.offer_best(prefix, evaluate(step))
-        return first
+                        if self._out_of_patience(manager):
+                            bar.write(self._why_early(step, manager))
+                            return TrainingResult(first, step, stopped_early=True)
+        return TrainingResult(first, max(first, num_train_steps), stopped_early=False)
+
+    def _optimizer(self, num_train_steps: int, num_warmup_steps: int) -> optimization.Optimizer:
+        config, scale = self.config, None
+        if config.layerwise_lr_decay != 1:
+            scale = functools.partial(
+                optimization.layerwise_scale,
+                decay=config.layerwise_lr_decay,
+                num_hidden_layers=self.model.bert.config.num_hidden_layers,
+            )
+        return optimization.create_optimizer(
+            config.learning_rate, num_train_steps, num_warmup_steps, config.optimizer, scale
+        )
+
+    def _out_of_patience(self, manager: CheckpointManager) -> bool:
+        patience = self.config.early_stopping_patience
+        return bool(patience) and manager.evaluations_since_best() >= patience
+
+    def _why_early(self, step: int, manager: CheckpointManager) -> str:
+        return (
+            f"Stopped early at step {step}: {manager.evaluations_since_best()} evaluations without "
+            f"a better one than that of {manager.best()}"
+        )
 
     def _check_batch_size(self) -> None:
-        size, replicas = self.config.train_batch_size, self.strategy.num_replicas_in_sync
-        if size % replicas:
+        size, parts = self.config.train_batch_size, self.config.gradient_accumulation_steps
+        if size % (self._replicas * parts):
             raise ValueError(
-                f"--train_batch_size={size} does not divide among {replicas} replicas; "
-                f"use a multiple of {replicas}"
+                f"--train_batch_size={size} does not divide among {self._replicas} replicas and "
+                f"--gradient_accumulation_steps={parts}; use a multiple of {self._replicas * parts}"
             )
 
     def _resume(
@@ -228,18 +253,28 @@ class Loop:
         first: int,
         last: int,
     ) -> Iterator[tuple[int, dict[str, float]]]:
-        """Runs the steps first..last; the next batch is read while the current one computes."""
-        train_step = self._compile(self._train_step(optimizer), records)
+        """Runs the steps first..last; the next batches are read while the current ones compute."""
+        train_step = TrainStep(
+            self.config,
+            self.model,
+            self.objective,
+            self.strategy,
+            optimizer,
+            self._signature(records),
+        )
         unread = []
         with ThreadPoolExecutor(1) as reader:
-            upcoming = reader.submit(self._training_batch, records, first)
-            begun = time.monotonic()
-            for step in range(first, last):
-                feed = upcoming.result()
-                if step + 1 < last:
-                    upcoming = reader.submit(self._training_batch, records, step + 1)
-                unread.append((step + 1, train_step(feed)))
-                if not self._reads(step + 1, last):
+            stop = self._stop(first, last)
+            upcoming = reader.submit(self._training_batches, records, first, stop)
+            begun, step = time.monotonic(), first
+            while step < last:
+                feeds, step = upcoming.result(), stop
+                if step < last:
+                    stop = self._stop(step, last)
+                    upcoming = reader.submit(self._training_batches, records, step, stop)
+                done = range(step - len(feeds) + 1, step + 1)
+                unread += zip(done, train_step(feeds), strict=True)
+                if not self._reads(step, last):
                     continue
                 read = [(done, {k: float(v) for k, v in logs.items()}) for done, logs in unread]
                 seconds = time.monotonic() - begun
@@ -249,50 +284,28 @@ class Loop:
                     yield done, logs | {"examples_per_second": rate}
                 begun = time.monotonic()  # saving and evaluating are not training
 
+    def _stop(self, step: int, last: int) -> int:
+        """The step up to which one call of the graph goes: where something is to be done, at most.
+
+        A function of the step alone, so that a continued run makes the same calls.
+        """
+        config = self.config
+        points = (config.steps_per_execution, config.save_checkpoints_steps, config.eval_steps)
+        return min(last, *((step // n + 1) * n for n in points if n))
+
     def _reads(self, step: int, last: int) -> bool:
         """Whether the losses are read after this step: on a TPU that waits for the device."""
         config = self.config
         points = [config.iterations_per_loop, config.save_checkpoints_steps, config.eval_steps]
         return not self._on_tpu or step == last or any(n and step % n == 0 for n in points)
 
-    def _training_batch(self, records: RecordFile, step: int) -> Any:
+    def _training_batches(self, records: RecordFile, step: int, stop: int) -> list[Any]:
         config = self.config
-        rows = training_rows(step, config.train_batch_size, len(records), config.random_seed)
-        return self._feed(records.batch(rows))
-
-    def _train_step(self, optimizer: optimization.Optimizer) -> Callable[[Any], Tensors]:
-        variables = self.model.trainable_variables
-        replicas = self.strategy.num_replicas_in_sync
-
-        def all_reduce(values: list[tf.Tensor]) -> list[tf.Tensor]:
-            if replicas == 1:
-                return values
-            return tf.distribute.get_replica_context().all_reduce("SUM", values)
-
-        def replica_step(batch: Tensors) -> Tensors:
-            replica = tf.distribute.get_replica_context().replica_id_in_sync_group
-            position = optimizer.global_step * replicas + tf.cast(replica, tf.int64)
-            learning_rate = optimizer.learning_rate
-            denominators = all_reduce(self.objective.denominators(batch))
-            seed = tf.stack([self.config.random_seed, tf.cast(position, tf.int32)])
-            with modeling.dropout_seed(seed), tf.GradientTape() as tape:
-                outputs = self._outputs(batch, training=True)
-                numerators = self.objective.numerators(outputs, batch)
-                loss = tf.add_n([n / d for n, d in zip(numerators, denominators, strict=True)])
-            gradients = all_reduce(tape.gradient(loss, variables))
-            norm = optimizer.apply_gradients(zip(gradients, variables, strict=True))
-            return {"loss": loss, "gradient_norm": norm, "learning_rate": learning_rate}
-
-        def train_step(batch: Any) -> Tensors:
-            outputs = self.strategy.run(replica_step, args=(batch,))
-            reduced = {
-                name: self.strategy.experimental_local_results(value)[0]
-                for name, value in outputs.items()
-            }
-            reduced["loss"] = self.strategy.reduce("SUM", outputs["loss"], axis=None)
-            return reduced
-
-        return train_step
+        size, seed = config.train_batch_size, config.random_seed
+        return [
+            self._feed(records.batch(training_rows(number, size, len(records), seed)))
+            for number in range(step, stop)
+        ]
 
     def _check_finite(self, step: int, logs: dict[str, float], manager: CheckpointManager) -> None:
         if math.isfinite(logs["loss"]) and math.isfinite(logs["gradient_norm"]):

@@ -11,6 +11,7 @@ import keras
 import pytest
 
 from bert_tf.distribution import STRATEGIES, precision_policy
+from bert_tf.optimization import OPTIMIZERS
 from bert_tf.run_config import RunConfig
 
 ROOT = Path(__file__).parent.parent
@@ -24,6 +25,7 @@ LEVELS = [
     ["modeling", "graph_tokenization", "packing", "distribution"],
     ["heads", "optimization", "data"],
     ["checkpoints"],
+    ["train_step"],
     ["training", "export", "run_folder"],
     ["tasks"],
     ["cli"],
@@ -82,6 +84,7 @@ def test_modules_without_tensorflow_are_those_that_mypy_checks():
 def test_choices_of_flags_are_what_there_is():
     choices = {field.name: field.metadata["choices"] for field in dataclasses.fields(RunConfig)}
     assert choices["distribution_strategy"] == tuple(STRATEGIES)
+    assert choices["optimizer"] == tuple(OPTIMIZERS)
     for name in choices["precision"]:
         with precision_policy(name):
             assert keras.config.dtype_policy().name == name

@@ -253,3 +253,37 @@ def test_two_replicas_make_the_step_of_one():
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip().endswith("two replicas make one step")
+
+
+def numpy_step(rule, weight, m, v, gradient, rate, step, decay):
+    """One step of AdamW or LAMB as their papers write them."""
+    m, v = 0.9 * m + 0.1 * gradient, 0.999 * v + 0.001 * gradient**2
+    update = m / (1 - 0.9**step) / (np.sqrt(v / (1 - 0.999**step)) + 1e-6) + decay * weight
+    ratio = 1.0
+    if rule == "lamb" and decay:
+        ratio = np.linalg.norm(weight) / np.linalg.norm(update)
+    return weight - rate * ratio * update, m, v
+
+
+@pytest.mark.parametrize("rule", ["adamw_bias_corrected", "lamb"])
+def test_other_rules_are_their_papers(golden, rule):
+    """A kernel, which decays, and a bias, which does not, over six steps: to 1e-6."""
+    names = ["output_weights", "output_bias"]
+    optimizer = create_optimizer(1e-2, 6, 0, rule)
+    variables = {name: tf.Variable(golden[f"init/{name}"], name=name) for name in names}
+    expected = {name: (golden[f"init/{name}"].astype(np.float64), 0.0, 0.0) for name in names}
+    for i in range(6):
+        gradients = {name: golden[f"grad/{name}"][i].astype(np.float64) for name in names}
+        norm = np.sqrt(sum((g**2).sum() for g in gradients.values()))
+        rate = 1e-2 * (1 - (i + 1) / 6)
+        for name, gradient in gradients.items():
+            decay = 0.01 if name == "output_weights" else 0.0
+            gradient = gradient / max(1.0, norm)
+            expected[name] = numpy_step(rule, *expected[name], gradient, rate, i + 1, decay)
+        optimizer.apply_gradients(
+            [(tf.constant(gradients[name], tf.float32), variables[name]) for name in names]
+        )
+        for name in names:
+            np.testing.assert_allclose(variables[name], expected[name][0], rtol=0, atol=1e-6)
+    prefix = "lamb" if rule == "lamb" else "adam"
+    assert set(optimizer.slots) == {f"{name}/{prefix}_{x}" for name in names for x in "mv"}

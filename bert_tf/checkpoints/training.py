@@ -7,7 +7,7 @@ import math
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from absl import logging
@@ -24,6 +24,14 @@ from bert_tf.checkpoints.location import STATE_FILE, state_names
 
 BEST_FILE = "best_checkpoint.json"
 T = TypeVar("T")
+
+
+class _Best(NamedTuple):
+    """The best checkpoint's name, its score, and (step, score) of every evaluation."""
+
+    checkpoint: str
+    score: float
+    history: tuple[tuple[int, float], ...]
 
 
 class CheckpointManager:
@@ -87,29 +95,44 @@ class CheckpointManager:
     def offer_best(self, prefix: str, score: float) -> bool:
         """Makes `prefix`, just saved, the best one if its score is above the best so far.
 
-        The one that was best stays only while it is among the latest. Returns whether it is best.
+        The one that was best stays only while it is among the latest. Every score is noted, so
+        that patience survives an interruption. Returns whether it is best.
         """
-        _, before = self._best() or (None, -math.inf)
-        if not score > before:  # not a number is never best
+        step, before = _step(os.path.basename(prefix)), self._best()
+        # What is noted of later steps is from before a damaged checkpoint, and will come again.
+        history = [e for e in (before.history if before else ()) if e[0] < step]
+        if before is None or _step(before.checkpoint) > step:
+            before = _Best("", -math.inf, ())
+        history.append((step, float(score)))
+        better = score > before.score  # not a number is never best
+        best = (os.path.basename(prefix), float(score)) if better else before[:2]
+        if not best[0]:
             return False
-        best = {"checkpoint": os.path.basename(prefix), "score": float(score)}
-        write_file(self._path(BEST_FILE), (json.dumps(best) + "\n").encode())
-        self._remove_old(self._names())
-        return True
+        note = {"checkpoint": best[0], "score": best[1], "history": history}
+        write_file(self._path(BEST_FILE), (json.dumps(note) + "\n").encode())
+        if better:
+            self._remove_old(self._names())
+        return better
+
+    def evaluations_since_best(self) -> int:
+        """How many scores were offered after the best one."""
+        best = self._best()
+        return sum(step > _step(best.checkpoint) for step, _ in best.history) if best else 0
 
     def best(self) -> str | None:
         """The prefix of the best checkpoint, or None where none was offered."""
         best = self._best()
-        return best[0] if best else None
+        return self._path(best.checkpoint) if best else None
 
-    def _best(self) -> tuple[str, float] | None:
-        """The prefix and the score; a damaged note is ignored with a warning, not worth a run."""
+    def _best(self) -> _Best | None:
+        """What is noted; a damaged note is ignored with a warning, not worth a run."""
         path = self._path(BEST_FILE)
         if not filesystem.is_file(path):
             return None
         try:
             best = json.loads(filesystem.read_bytes(path))
-            return self._path(best["checkpoint"]), float(best["score"])
+            history = tuple((int(step), float(score)) for step, score in best.get("history", ()))
+            return _Best(str(best["checkpoint"]), float(best["score"]), history)
         except (ValueError, TypeError, KeyError) as error:
             logging.warning(
                 "%s is damaged (%r): which checkpoint is best is not known until the next "

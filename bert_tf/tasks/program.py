@@ -64,6 +64,8 @@ class Program(ABC, Generic[Config]):
         self.strategy = distribution.create_strategy(config)
         with self.strategy.scope(), distribution.precision_policy(config.precision):
             self.model = self.build_model()
+        if config.freeze_layers is not None:
+            self.model.bert.freeze(config.freeze_layers)
         self.loop = training.Loop(config, self.model, self.objective(), self.strategy)
 
     # ------------------------------------------------------------------- what a task says
@@ -149,18 +151,35 @@ class Program(ABC, Generic[Config]):
         self._claim_output_dir()
         rows = self.training_rows()
         begun = time.monotonic()
-        first = self.loop.train(
+        result = self.loop.train(
             rows, steps, int(steps * config.warmup_proportion), self.manager, self._judge()
         )
-        if first < steps:
+        if result.first_step < result.last_step:
             seconds = round(time.monotonic() - begun, 1)
-            counts = {"examples": examples, "steps": steps, "first_step": first}
-            self.metrics["train"] = counts | {"seconds": seconds}
-        self.metrics["global_step"] = steps
-        self.metrics["best_checkpoint"] = self.manager.best()
+            self.metrics["train"] = {
+                "examples": examples,
+                "steps": steps,
+                "first_step": result.first_step,
+                "last_step": result.last_step,
+                "stopped_early": result.stopped_early,
+                "seconds": seconds,
+            }
+        self.metrics["global_step"] = result.last_step
+        if config.eval_steps:
+            self._use_best()
         self.written["final_model"] = pretrained.save_final(
             self.model, config.output_dir, self.tokenizer, self.labels
         )
+
+    def _use_best(self) -> None:
+        """What follows the training is done with the checkpoint that was best on the dev set."""
+        best = self.manager.best()
+        self.metrics["best_checkpoint"] = best
+        if best is None:  # not one evaluation, or none with a number
+            return
+        checkpoints.load(self.model, best)
+        self.metrics["global_step"] = checkpoints.global_step(best)
+        print(f"The best checkpoint, {best}, becomes the final model.", flush=True)
 
     def _claim_output_dir(self) -> None:
         config = self.config
