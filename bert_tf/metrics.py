@@ -1,7 +1,7 @@
 """Metrics by name, as GLUE's leaderboard has them; the mathematics is scikit-learn's and SciPy's.
 
-Labels and predictions are class ids, or numbers for `pearson`. Where a value is undefined it is
-reported as 0 and a warning says so.
+Labels and predictions are class ids, numbers for `pearson`, rows of 0 and 1 for `multilabel_f1`.
+Where a value is undefined it is reported as 0 and a warning says so.
 """
 
 from collections.abc import Callable, Sequence
@@ -71,9 +71,30 @@ def pearson(labels: np.ndarray, predictions: np.ndarray) -> Scores:
     }
 
 
+def multilabel_f1(labels: np.ndarray, predictions: np.ndarray) -> Scores:
+    """Of rows with any number of classes, both 0 or 1 [rows, L].
+
+    F1 over all decisions (micro), the mean of the classes' F1 (macro; 0 for a class that is neither
+    there nor predicted), and the share of the rows in which every decision is right.
+    """
+    from sklearn.metrics import f1_score
+
+    def f1(average: str) -> float:
+        return float(f1_score(labels, predictions, average=average, zero_division=0.0))
+
+    exact = float(np.mean((labels == predictions).all(axis=1)))
+    return {"micro_f1": f1("micro"), "macro_f1": f1("macro"), "exact_match": exact}
+
+
 METRICS: dict[str, Metric] = {
-    function.__name__: Metric(function.__name__, function)
-    for function in (accuracy, f1, matthews, pearson)
+    function.__name__: Metric(primary, function)
+    for primary, function in (
+        ("accuracy", accuracy),
+        ("f1", f1),
+        ("matthews", matthews),
+        ("pearson", pearson),
+        ("micro_f1", multilabel_f1),
+    )
 }
 
 

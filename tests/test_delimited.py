@@ -11,7 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bert_tf.data.delimited import KINDS, DelimitedTask
-from bert_tf.data.text_files import BadRow
+from bert_tf.data.examples import example_features
+from bert_tf.data.text_files import BadRow, BadRows
 
 OWN = str(Path(__file__).parent / "tiny/own")
 on_disk = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
@@ -148,6 +149,65 @@ def test_wrong_arguments():
         DelimitedTask("csv", "text", problem_type="other")
 
 
+def test_several_labels_a_row(tmp_path):
+    save(tmp_path, "train.csv", "text,label\na,red|big\nb,\nc, big \n")
+    rows = [{"text": "a", "label": ["red", "big"]}, {"text": "b", "label": []}]
+    rows += [{"text": "c", "label": "big"}]
+    save(tmp_path, "train.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    for kind in ("csv", "jsonl"):
+        task = DelimitedTask(kind, "text", problem_type="multilabel")
+        assert task.multilabel and task.labels(str(tmp_path)) == ["big", "red"]
+        examples = task.examples(str(tmp_path), "train")
+        ids = {"big": 0, "red": 1}
+        found = [example_features(e, OneWord(), ids, 3, multilabel=True)[0] for e in examples]
+        assert [row["label_ids"] for row in found] == [[1.0, 1.0], [0.0, 0.0], [1.0, 0.0]]
+    with pytest.raises(BadRow, match=r"dev\.csv:2: unknown label 'read'\. Did you mean 'red'"):
+        save(tmp_path, "dev.csv", "text,label\na,big|read\n")
+        DelimitedTask("csv", "text", problem_type="multilabel").examples(str(tmp_path), "dev")
+    with pytest.raises(BadRow, match=r"train\.jsonl:1: a label in \['a\|b'\] holds '\|'"):
+        save(tmp_path, "train.jsonl", '{"text": "a", "label": ["a|b"]}\n')
+        DelimitedTask("jsonl", "text", problem_type="multilabel").labels(str(tmp_path))
+
+
+class OneWord:
+    """A tokenizer that knows one word."""
+
+    cls_token_id, sep_token_id = 2, 3
+
+    def encode(self, text):
+        return [7]
+
+
+def test_bad_rows_are_left_out_and_listed(tmp_path):
+    rows = ["text,label", "a,1", "b", " ,0", "c,0", '"d" e,1', "f,1", "g,2"]
+    content = "\n".join(rows).encode() + b"\nh\xff,1\ni,0\n"
+    save(tmp_path, "train.csv", content)
+    task = DelimitedTask("csv", "text", classes=("0", "1"), skip_bad_rows=True)
+    bad_rows = BadRows(skip=True)
+    examples = task.examples(str(tmp_path), "train", bad_rows)
+    assert [(e.text_a, e.line) for e in examples] == [("a", 2), ("c", 5), ("f", 7), ("i", 10)]
+    found = [message.split("train.csv:")[1] for message in bad_rows.found]
+    assert [message[:1] for message in found] == ["3", "4", "6", "8", "9"]
+    assert "5 bad rows were left out (--skip_bad_rows):" in str(bad_rows)
+    # What is left must be something.
+    save(tmp_path, "train.csv", "text,label\na\n")
+    with pytest.raises(ValueError, match="no examples in this file"):
+        task.examples(str(tmp_path), "train", BadRows(skip=True))
+
+
+def test_labels_are_found_past_bad_rows(tmp_path):
+    save(tmp_path, "train.tsv", "text\tlabel\na\tx\nb\nc\ty\n")
+    assert DelimitedTask("tsv", "text", skip_bad_rows=True).labels(str(tmp_path)) == ["x", "y"]
+    with pytest.raises(BadRow, match=r"train\.tsv:3: expected 2 columns"):
+        DelimitedTask("tsv", "text").labels(str(tmp_path))
+
+
+def test_utf_16_is_read_as_a_spreadsheet_writes_it(tmp_path):
+    save(tmp_path, "train.tsv", "text\tlabel\r\n好\tx\r\n坏\ty\r\n".encode("utf-16"))
+    task = DelimitedTask("tsv", "text")
+    assert [e.text_a for e in task.examples(str(tmp_path), "train")] == ["好", "坏"]
+
+
 def written_rows(kind, rows):
     """The rows as a correct writer of the format writes them."""
     if kind == "jsonl":
@@ -188,14 +248,39 @@ hostile = st.one_of(
 )
 
 
+def read_hostile(folder, kind, content):
+    """Reads or refuses the file; leaving bad rows out, no line is lost without a word."""
+    data_dir = save(folder, f"train.{kind}", content)
+    try:
+        examples = DelimitedTask(kind, "text").examples(data_dir, "train")
+    except ValueError as error:
+        assert str(folder) in str(error)
+    else:
+        assert all(e.text_a.strip() and e.label for e in examples)
+    bad_rows = BadRows(skip=True)
+    task = DelimitedTask(kind, "text", problem_type="regression", skip_bad_rows=True)
+    try:
+        examples = task.examples(data_dir, "train", bad_rows)
+    except ValueError as error:
+        assert str(folder) in str(error)
+        return
+    if kind != "csv" and not content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        # A row is a line; in CSV a quoted cell may hold several.
+        lines = content.removeprefix(b"\xef\xbb\xbf").rstrip(b"\r\n").count(b"\n") + 1
+        header = kind == "tsv"
+        assert len(examples) + len(bad_rows.found) + header == lines
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @on_disk
 @given(content=hostile)
 def test_hostile_files_are_read_or_refused(tmp_path, kind, content):
-    data_dir = save(tmp_path, f"train.{kind}", content)
-    try:
-        examples = DelimitedTask(kind, "text").examples(data_dir, "train")
-    except ValueError as error:
-        assert str(tmp_path) in str(error)
-    else:
-        assert all(e.text_a.strip() and e.label for e in examples)
+    read_hostile(tmp_path, kind, content)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+@settings(on_disk, max_examples=3400)
+@given(content=hostile)
+def test_ten_thousand_hostile_files(tmp_path, kind, content):
+    read_hostile(tmp_path, kind, content)

@@ -11,6 +11,7 @@ import pytest
 from bert_tf import filesystem
 from bert_tf.data.delimited import DelimitedTask
 from bert_tf.data.examples import SPLITS, InputExample
+from bert_tf.data.text_files import BadRows
 from bert_tf.tasks.classification_config import ClassificationConfig
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -87,7 +88,7 @@ def test_the_test_split_hides_its_labels(folder: str, rows: int) -> None:
     assert len(read(folder)["test"]) == rows
     path = task(folder).path(str(EXAMPLES / folder), "test")
     with pytest.raises(ValueError, match="column 'label' is missing"):
-        list(task(folder).rows(path, "dev"))  # a dev split is read with its labels
+        list(task(folder).rows(path, "dev", BadRows()))  # a dev split is read with its labels
 
 
 @pytest.mark.parametrize("folder", FOLDERS)

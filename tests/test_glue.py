@@ -33,8 +33,28 @@ EXPECTED = {
     ),
     "wnli": ("WNLI", ["0", "1"], "accuracy", ("train-0", "0"), ("test-0", "0")),
     "ax": ("AX", NLI, "matthews", None, ("test-0", "contradiction")),
-    "xnli": ("XNLI", NLI, "accuracy", ("train-1", "neutral"), ("test-2", "contradiction")),
+    "xnli": ("XNLI", NLI, "accuracy", ("train-1", "neutral"), ("test-2", "neutral")),
+    "paws-x": ("PAWS-X", ["0", "1"], "accuracy", ("train-1", "0"), ("test-1", "0")),
+    "lcqmc": ("LCQMC", ["0", "1"], "accuracy", ("train-1", "1"), ("test-1", "1")),
+    "chnsenticorp": ("ChnSentiCorp", ["0", "1"], "accuracy", ("train-1", "1"), ("test-1", "1")),
+    "afqmc": ("AFQMC", ["0", "1"], "accuracy", ("train-0", "0"), ("test-0", "0")),
+    "tnews": (
+        *("TNEWS", [str(n) for n in range(100, 117) if n not in (105, 111)], "accuracy"),
+        *(("train-0", "102"), ("test-0", "100")),
+    ),
+    "iflytek": (
+        *("IFLYTEK", [str(n) for n in range(119)], "accuracy"),
+        *(("train-0", "17"), ("test-0", "0")),
+    ),
+    "cmnli": ("CMNLI", NLI, "accuracy", ("train-0", "neutral"), ("test-0", "contradiction")),
+    "ocnli": ("OCNLI", NLI, "accuracy", ("train-0", "neutral"), ("test-0", "contradiction")),
+    "csl": ("CSL", ["0", "1"], "accuracy", ("train-1963", "1"), ("test-2415", "0")),
+    "cluewsc": (
+        *("CLUEWSC", ["false", "true"], "accuracy"),
+        *(("train-0", "true"), ("test-0", "false")),
+    ),
 }
+SINGLE = ("cola", "sst-2", "chnsenticorp", "tnews", "iflytek", "cluewsc")
 
 
 def test_every_task_is_expected_here():
@@ -55,7 +75,7 @@ def test_reads_its_layout(name):
         examples = task.examples(data_dir, split)
         assert (examples[0].guid, examples[0].label) == expected
         assert len({example.guid for example in examples}) == len(examples)
-        assert all((example.text_b is None) == (name in ("cola", "sst-2")) for example in examples)
+        assert all((example.text_b is None) == (name in SINGLE) for example in examples)
 
 
 def test_rows_are_read_as_google_reads_them():
@@ -76,6 +96,43 @@ def test_rows_are_read_as_google_reads_them():
     assert "contradiction" in {e.label for e in xnli.examples(str(TINY / "XNLI"), "train")}
 
 
+def test_languages():
+    xnli = glue.find("xnli", "en").examples(str(TINY / "XNLI"), "dev")
+    assert {e.guid for e in xnli} == {"dev-1", "dev-3", "dev-5", "dev-7"}
+    assert glue.find("XNLI", "ur").path("d", "train") == "d/multinli/multinli.train.ur.tsv"
+    assert glue.find("paws-x", "en").path("d", "train") == "d/en/train.tsv"
+    assert glue.find("paws-x", "ja").path("d", "train") == "d/ja/translated_train.tsv"
+    assert len(glue.TASKS["xnli"].languages) == 15
+    with pytest.raises(ValueError, match="--xnli_language=xx: --task_name=xnli is published in ar"):
+        glue.find("xnli", "xx")
+    with pytest.raises(ValueError, match="--task_name=rte is in one language"):
+        glue.find("rte", "en")
+
+
+def test_both_sets_of_mnli():
+    mnli, data_dir = glue.find("mnli"), str(TINY / "MNLI")
+    assert mnli.splits == ("train", "dev", "test", "dev_mismatched", "test_mismatched")
+    (first, *_) = mnli.examples(data_dir, "dev_mismatched")
+    assert (first.guid, first.label) == ("dev_mismatched-0", "entailment")
+    assert mnli.examples(data_dir, "test_mismatched")[0].guid == "test_mismatched-0"
+
+
+def test_clue_s_objects(caplog):
+    csl = glue.find("csl").examples(str(TINY / "CSL"), "train")[0]
+    assert (csl.text_a, csl.text_b) == ("水污染 治理", "本文研究水污染的治理。")
+    wsc = glue.find("cluewsc").examples(str(TINY / "CLUEWSC"), "train")
+    assert wsc[0].text_a == "_小明_说[他]累了"
+    assert wsc[1].text_a == "[他]就是_小明_"  # the pronoun comes first
+    with caplog.at_level("WARNING", logger="absl"):
+        dev = glue.find("ocnli").examples(str(TINY / "OCNLI"), "dev")
+    assert len(dev) == 2 and "left out 1 rows labelled '-'" in caplog.text
+
+
+def test_labels_of_published_test_sets():
+    assert glue.find("lcqmc").labelled("test") and not glue.find("rte").labelled("test")
+    assert {e.label for e in glue.find("lcqmc").examples(str(TINY / "LCQMC"), "test")} == {"0", "1"}
+
+
 def write(folder, name, text):
     (folder / name).write_bytes(text if isinstance(text, bytes) else text.encode())
     return str(folder)
@@ -87,6 +144,12 @@ def test_windows_line_ends_long_cells_and_unusual_separators(tmp_path):
     assert [(e.text_a, e.label) for e in glue.find("sst-2").examples(data_dir, "dev")] == [
         (long, "1")
     ]
+
+
+def test_utf_16_as_spreadsheets_write_it(tmp_path):
+    data_dir = write(tmp_path, "dev.tsv", "sentence\tlabel\r\n好\t1\r\n".encode("utf-16"))
+    (example,) = glue.find("sst-2").examples(data_dir, "dev")
+    assert (example.text_a, example.label, example.line) == ("好", "1", 2)
 
 
 HEADER = "index\tsentence1\tsentence2\tlabel\n"
@@ -103,7 +166,10 @@ HEADER = "index\tsentence1\tsentence2\tlabel\n"
         (HEADER, r"dev\.tsv: no examples in this file"),
         ("", r"dev\.tsv:1: the header has no column 'sentence1'"),
         (HEADER.encode() + b"0\ta\xff\tb\t0\n", r"dev\.tsv:2: byte 0xff is not UTF-8"),
-        ((HEADER + "0\ta\tb\t0\n").encode("utf-16"), r"dev\.tsv:1: the file is UTF-16"),
+        (
+            (HEADER + "0\ta\tb\t0\n").encode("utf-16")[:-1],
+            r"dev\.tsv:1: the file is damaged UTF-16",
+        ),
         (HEADER + "0\ta\0\tb\t0\n", r"dev\.tsv:2: NUL character"),
     ],
 )

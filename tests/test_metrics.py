@@ -52,7 +52,14 @@ def test_an_undefined_value_is_0_and_said(name, labels, predictions, caplog):
     assert f"{name} is undefined" in caplog.text
 
 
-@pytest.mark.parametrize("name", METRICS)
+def test_multilabel():
+    labels = [[1, 0, 1], [0, 1, 0], [0, 0, 0]]
+    predictions = [[1, 0, 0], [0, 1, 1], [0, 0, 0]]
+    scores = compute("multilabel_f1", labels, predictions)  # tp 2, fp 1, fn 1; F1 1, 1 and 0
+    assert scores == pytest.approx({"micro_f1": 2 / 3, "macro_f1": 2 / 3, "exact_match": 1 / 3})
+
+
+@pytest.mark.parametrize("name", [name for name in METRICS if name != "multilabel_f1"])
 def test_primary_value_comes_first(name):
     scores = compute(name, [0, 1, 1], [0, 1, 0])
     assert next(iter(scores)) == METRICS[name].primary == name

@@ -3,15 +3,15 @@
 import csv
 import functools
 import io
-import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from absl import logging
 
-from bert_tf.data.examples import Row, SentenceTask
-from bert_tf.data.text_files import BadRow, did_you_mean, lines, read_text, tsv_rows
+from bert_tf.data.examples import LABEL_SEPARATOR, Row, SentenceTask, label_names
+from bert_tf.data.layouts import json_rows, text_of
+from bert_tf.data.text_files import BadRow, BadRows, broken, did_you_mean, read_text, tsv_rows
 from bert_tf.metrics import METRICS, Metric
 
 Cells = dict[str, str]  # of the columns asked for, by name
@@ -27,7 +27,8 @@ class DelimitedTask(SentenceTask):
 
     The classes are those of the training file unless given, numbers in numeric order and others
     in alphabetical order. The test file may lack the label column: its labels are never read. The
-    guid is the cell of the `id_column`, or `split-number` with the first example as 1.
+    guid is the cell of the `id_column`, or `split-number` with the first example as 1. A row of a
+    multi-label task names its classes with `LABEL_SEPARATOR` in between, or in JSON as a list.
     """
 
     kind: str
@@ -37,6 +38,7 @@ class DelimitedTask(SentenceTask):
     problem_type: str = "classification"
     classes: tuple[str, ...] | None = None
     id_column: str | None = None
+    skip_bad_rows: bool = False
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -52,11 +54,8 @@ class DelimitedTask(SentenceTask):
 
     @property
     def metric(self) -> Metric:  # type: ignore[override]
-        return METRICS["pearson" if self.regression else "accuracy"]
-
-    @property
-    def regression(self) -> bool:
-        return self.problem_type == "regression"
+        names = {"regression": "pearson", "multilabel": "multilabel_f1"}
+        return METRICS[names.get(self.problem_type, "accuracy")]
 
     def labels(self, data_dir: str) -> list[str]:
         """As the base class says.
@@ -68,9 +67,16 @@ class DelimitedTask(SentenceTask):
         if self.classes is not None:
             return list(self.classes)
         path = self.path(data_dir, "train")
-        found = set()
-        for line, cells in READERS[self.kind](path, [self.label_column]):
-            found.add(_one_line(cells[self.label_column], "label", path, line))
+        found: set[str] = set()
+        bad_rows = BadRows(self.skip_bad_rows)  # noted again, with the others, by `examples`
+        for line, cells in self._read(path, [self.label_column], bad_rows):
+            cell = cells[self.label_column]
+            if self.multilabel:
+                found.update(label_names(cell))
+            elif problem := _problem_of_name(cell, "label"):
+                bad_rows.add(BadRow(path, line, problem))
+            else:
+                found.add(cell)
         if len(found) < 2:
             raise ValueError(
                 f"{path}: classification needs two labels or more; "
@@ -81,20 +87,37 @@ class DelimitedTask(SentenceTask):
     def path(self, data_dir: str, split: str) -> str:
         return os.path.join(data_dir, f"{split}.{self.kind}")
 
-    def rows(self, path: str, split: str) -> Iterator[Row]:
+    def rows(self, path: str, split: str, bad_rows: BadRows) -> Iterator[Row]:
         label_column = None if split == "test" else self.label_column
         used = (self.text_a_column, self.text_b_column, label_column, self.id_column)
         columns = [column for column in used if column is not None]
-        for number, (line, cells) in enumerate(READERS[self.kind](path, columns), start=1):
-            text_a = cells[self.text_a_column]
-            if not text_a.strip():
-                raise BadRow(path, line, f"column {self.text_a_column!r} is empty")
+        rows = self._read(path, columns, bad_rows)
+        for number, (line, cells) in enumerate(rows, start=1):
             text_b = None if self.text_b_column is None else cells[self.text_b_column]
             label = None if label_column is None else cells[label_column]
-            guid = f"{split}-{number}"
-            if self.id_column is not None:
-                guid = _one_line(cells[self.id_column], "id", path, line)
-            yield Row(line, guid, text_a, text_b, label)
+            guid = f"{split}-{number}" if self.id_column is None else cells[self.id_column]
+            if problem := self._problem(cells[self.text_a_column], label, guid):
+                bad_rows.add(BadRow(path, line, problem))
+            else:
+                yield Row(line, guid, cells[self.text_a_column], text_b, label)
+
+    def _read(
+        self, path: str, columns: list[str], bad_rows: BadRows
+    ) -> Iterable[tuple[int, Cells]]:
+        """Line and cells of the rows of a file; their columns are `columns` or more."""
+        if self.kind == "jsonl":
+            return _jsonl(path, columns, bad_rows, self.label_column if self.multilabel else None)
+        rows = _csv_rows if self.kind == "csv" else _tsv_rows
+        return _table(path, rows(path, bad_rows), columns, bad_rows)
+
+    def _problem(self, text_a: str, label: str | None, guid: str) -> str | None:
+        if not text_a.strip():
+            return f"column {self.text_a_column!r} is empty"
+        none_of_the_labels = self.multilabel and not (label or "").strip()
+        problem = None
+        if label is not None and not none_of_the_labels:
+            problem = _problem_of_name(label, "label")
+        return problem or _problem_of_name(guid, "id")
 
 
 def _in_order(labels: set[str], path: str) -> list[str]:
@@ -111,17 +134,17 @@ def _in_order(labels: set[str], path: str) -> list[str]:
     return sorted(labels, key=lambda label: (values[label], label))
 
 
-def _one_line(cell: str, what: str, path: str, line: int) -> str:
-    """Checks a label or id: they are written to tab-separated files and must fit a cell there."""
+def _problem_of_name(cell: str, what: str) -> str | None:
+    """Why a label or id cannot be used: they must fit a cell of the tab-separated results."""
     if not cell.strip():
-        raise BadRow(path, line, f"the {what} is empty")
+        return f"the {what} is empty"
     if any(character in cell for character in "\t\r\n"):
-        raise BadRow(path, line, f"the {what} {cell!r} holds a tab or a line break")
-    return cell
+        return f"the {what} {cell!r} holds a tab or a line break"
+    return None
 
 
 def _table(
-    path: str, rows: Iterator[tuple[int, list[str]]], columns: list[str]
+    path: str, rows: Iterator[tuple[int, list[str]]], columns: list[str], bad_rows: BadRows
 ) -> Iterator[tuple[int, Cells]]:
     """Names the cells of a table after its first row."""
     _, header = next(rows, (1, []))
@@ -134,12 +157,14 @@ def _table(
             raise BadRow(path, 1, f"column {column!r} {problem} in the header.{hint}")
     positions = [header.index(column) for column in columns]
     for line, row in rows:
-        if len(row) != len(header):
-            raise BadRow(path, line, f"expected {len(header)} columns, got {len(row)}")
-        yield line, {column: row[at] for column, at in zip(columns, positions, strict=True)}
+        if len(row) == len(header):
+            yield line, {column: row[at] for column, at in zip(columns, positions, strict=True)}
+        else:
+            problem = f"expected {len(header)} columns, got {len(row)}"
+            bad_rows.add(BadRow(path, line, problem))
 
 
-def _csv_rows(path: str) -> Iterator[tuple[int, list[str]]]:
+def _csv_rows(path: str, bad_rows: BadRows) -> Iterator[tuple[int, list[str]]]:
     """The line on which each row starts, and its cells; a quoted cell may hold line breaks."""
     text = read_text(path).rstrip("\r\n")
     csv.field_size_limit(max(csv.field_size_limit(), len(text)))  # 131,072 characters by default
@@ -147,18 +172,27 @@ def _csv_rows(path: str) -> Iterator[tuple[int, list[str]]]:
     while True:
         line = reader.line_num + 1
         try:
-            yield line, next(reader)
+            row = next(reader)
         except StopIteration:
             return
         except csv.Error as error:
-            problem = f"the row that starts here is not valid CSV ({error})"
-            raise BadRow(path, line, problem) from error
+            last = max(line, reader.line_num)
+            problem = (
+                f"the row that starts here is not valid CSV ({error}); it reaches to line {last}"
+            )
+            bad_rows.add(BadRow(path, line, problem))
+            continue
+        problems = [problem for problem in map(broken, row) if problem]
+        if problems:
+            bad_rows.add(BadRow(path, line, problems[0]))
+        else:
+            yield line, row
 
 
-def _tsv_rows(path: str) -> Iterator[tuple[int, list[str]]]:
+def _tsv_rows(path: str, bad_rows: BadRows) -> Iterator[tuple[int, list[str]]]:
     """As `tsv_rows`; says so if cells look as if a program had put them in quotes."""
     quoted = []
-    for line, row in tsv_rows(path):
+    for line, row in tsv_rows(path, bad_rows):
         if any(_looks_quoted(cell) for cell in row):
             quoted.append(line)
         yield line, row
@@ -182,37 +216,21 @@ def _looks_quoted(cell: str) -> bool:
     return in_quotes and '"' in inner and '"' not in inner.replace('""', "")
 
 
-def _jsonl(path: str, columns: list[str]) -> Iterator[tuple[int, Cells]]:
-    for line, text in lines(path):
+def _jsonl(
+    path: str, columns: list[str], bad_rows: BadRows, list_column: str | None
+) -> Iterator[tuple[int, Cells]]:
+    for line, row in json_rows(path, bad_rows):
+        if list_column is not None and isinstance(names := row.get(list_column), list):
+            row = row | {list_column: LABEL_SEPARATOR.join(map(str, names))}
+            if any(LABEL_SEPARATOR in str(name) for name in names):
+                problem = f"a label in {names!r:.80} holds {LABEL_SEPARATOR!r}"
+                bad_rows.add(BadRow(path, line, problem))
+                continue
         try:
-            row = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise BadRow(path, line, f"not a JSON object ({error})") from error
-        if not isinstance(row, dict):
-            raise BadRow(path, line, f"expected a JSON object, got {text[:40]!r}")
-        for column in columns:
-            if column not in row:
-                hint = did_you_mean(column, list(row))
-                raise BadRow(path, line, f"column {column!r} is missing.{hint}")
-        yield line, {column: _json_cell(row[column], column, path, line) for column in columns}
+            yield line, {column: text_of(row, column) for column in columns}
+        except ValueError as error:
+            bad_rows.add(BadRow(path, line, str(error)))
 
 
-def _json_cell(value: object, column: str, path: str, line: int) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, bool | int | float):
-        return json.dumps(value)
-    if not isinstance(value, str):
-        raise BadRow(path, line, f"column {column!r} must be text or a number, not {value!r:.40}")
-    if any("\ud800" <= character <= "\udfff" for character in value):
-        raise BadRow(path, line, f"column {column!r} holds half of a surrogate pair")
-    return value
-
-
-READERS: dict[str, Callable[[str, list[str]], Iterator[tuple[int, Cells]]]] = {
-    "csv": lambda path, columns: _table(path, _csv_rows(path), columns),
-    "tsv": lambda path, columns: _table(path, _tsv_rows(path), columns),
-    "jsonl": _jsonl,
-}
-KINDS = tuple(READERS)
-PROBLEM_TYPES = ("classification", "regression")
+KINDS = ("csv", "tsv", "jsonl")
+PROBLEM_TYPES = ("classification", "regression", "multilabel")

@@ -2,24 +2,26 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from bert_tf import filesystem
-from bert_tf.data.text_files import BadRow, did_you_mean
+from bert_tf.data.text_files import BadRow, BadRows, did_you_mean
 from bert_tf.metrics import Metric
 from bert_tf.packing import pack, packed_length
 
 SPLITS = ("train", "dev", "test")
+LABEL_SEPARATOR = "|"  # between the names of a row that has several labels
 
 
 @dataclass(frozen=True, slots=True)
 class InputExample:
     """One text or pair of texts with its label, and where it was read.
 
-    `label` is a class name, or for regression a number as text; in the test split it is a legal
-    placeholder, as in Google's processors. `line` counts from 1.
+    `label` is a class name, for regression a number as text, for a multi-label task the names of
+    the row's classes joined by `LABEL_SEPARATOR`; in the test split it is a legal placeholder, as
+    in Google's processors. `line` counts from 1.
     """
 
     guid: str
@@ -42,15 +44,33 @@ class Row:
 
 
 class SentenceTask(ABC):
-    """A task on sentences or pairs of them: where its files are and how their rows are read."""
+    """A task on sentences or pairs of them: where its files are and how their rows are read.
 
-    name: str  # the --task_name
+    Attributes:
+      name: the --task_name.
+      metric: the leaderboard's.
+      problem_type: "classification", "regression" (labels are numbers to come close to) or
+        "multilabel" (any number of classes a row).
+    """
+
+    name: str
     metric: Metric
+    problem_type: str
 
     @property
-    @abstractmethod
     def regression(self) -> bool:
-        """Whether the labels are numbers to come close to, not classes."""
+        """Whether the labels are numbers, not classes."""
+        return self.problem_type == "regression"
+
+    @property
+    def multilabel(self) -> bool:
+        """Whether a row may have any number of classes."""
+        return self.problem_type == "multilabel"
+
+    @property
+    def splits(self) -> Sequence[str]:
+        """The names of the splits: `train`, `dev`, `test`, or some, and `dev_...`, `test_...`."""
+        return SPLITS
 
     @abstractmethod
     def labels(self, data_dir: str) -> list[str]:
@@ -58,11 +78,15 @@ class SentenceTask(ABC):
 
     @abstractmethod
     def path(self, data_dir: str, split: str) -> str | None:
-        """The file of `train`, `dev` or `test`; None if the task has no such split."""
+        """The file of a split; None if the task has no such split."""
 
     @abstractmethod
-    def rows(self, path: str, split: str) -> Iterator[Row]:
-        """Reads the file of a split."""
+    def rows(self, path: str, split: str, bad_rows: BadRows) -> Iterator[Row]:
+        """Reads the file of a split; hands the rows that it cannot use to `bad_rows`."""
+
+    def labelled(self, split: str) -> bool:
+        """Whether the file of a split tells the labels."""
+        return not split.startswith("test")
 
     def has(self, data_dir: str, split: str) -> bool:
         """Whether the file of a split is there."""
@@ -73,42 +97,57 @@ class SentenceTask(ABC):
         """The files of a split. Raises ValueError if the task has no such split."""
         path = self.path(data_dir, split)
         if path is None:
-            there = " and ".join(s for s in SPLITS if self.path(data_dir, s))
+            there = " and ".join(s for s in self.splits if self.path(data_dir, s))
             raise ValueError(f"--task_name={self.name} has no {split} file, only {there}")
         return [path]
 
-    def examples(self, data_dir: str, split: str) -> list[InputExample]:
-        """The examples of `train`, `dev` or `test`, in file order.
+    def examples(
+        self, data_dir: str, split: str, bad_rows: BadRows | None = None
+    ) -> list[InputExample]:
+        """The examples of a split, in file order.
 
-        Raises: ValueError naming the file if it is missing, empty or not UTF-8, and file and line
-          of a row with the wrong number of columns or an unknown label.
+        Args:
+          bad_rows: what becomes of rows with the wrong number of columns, an unknown label, an
+            empty text or bytes that are no UTF-8; by default the first is an error.
+
+        Raises: ValueError naming the file if it is missing or empty, BadRow naming file and line.
         """
+        bad_rows = bad_rows or BadRows()
         (path,) = self.files(data_dir, split)
         labels = self.labels(data_dir)
-        placeholder = "0.0" if self.regression else labels[0]
+        placeholder = "0.0" if self.regression else "" if self.multilabel else labels[0]
         examples = []
-        for row in self.rows(path, split):
-            if row.label is not None:
-                _check_label(row.label, labels, path, row.line)
+        for row in self.rows(path, split, bad_rows):
+            problem = None if row.label is None else self._label_problem(row.label, labels)
+            if problem:
+                bad_rows.add(BadRow(path, row.line, problem))
+                continue
             label = placeholder if row.label is None else row.label
             examples.append(InputExample(row.guid, row.text_a, row.text_b, label, path, row.line))
         if not examples:
             raise ValueError(f"{path}: no examples in this file")
         return examples
 
+    def _label_problem(self, label: str, labels: list[str]) -> str | None:
+        """Why a label cannot be used, or None."""
+        if self.regression:
+            return None if _is_finite(label) else f"the label must be a number, not {label!r}"
+        for name in label_names(label) if self.multilabel else [label]:
+            if name not in labels:
+                return f"unknown label {name!r}.{did_you_mean(name, labels)}"
+        return None
 
-def _check_label(label: str, labels: list[str], path: str, line: int) -> None:
-    """Raises BadRow unless `label` is one of `labels`, or a finite number if there are none."""
-    if labels:
-        if label not in labels:
-            raise BadRow(path, line, f"unknown label {label!r}.{did_you_mean(label, labels)}")
-        return
+
+def label_names(label: str) -> list[str]:
+    """The classes of a row of a multi-label task; an empty cell has none."""
+    return [name for name in (part.strip() for part in label.split(LABEL_SEPARATOR)) if name]
+
+
+def _is_finite(label: str) -> bool:
     try:
-        finite = math.isfinite(float(label))
+        return math.isfinite(float(label))
     except ValueError:
-        finite = False
-    if not finite:
-        raise BadRow(path, line, f"the label must be a number, not {label!r}")
+        return False
 
 
 class Tokenizer(Protocol):
@@ -125,11 +164,13 @@ def example_features(
     tokenizer: Tokenizer,
     label_ids: Mapping[str, int] | None,
     max_seq_length: int,
+    multilabel: bool = False,
 ) -> tuple[dict[str, list[int] | list[float]], bool]:
     """The features of one example, as Google's `convert_single_example` makes them.
 
     Args:
       label_ids: the id of each label, or None for regression (the label is then a float).
+      multilabel: a row has any number of labels, and `label_ids` becomes L floats, 0 or 1.
       max_seq_length: every row is cut and zero-padded to this length.
 
     Returns: the features by Google's names (`input_ids`, `input_mask` and `segment_ids` of
@@ -150,7 +191,18 @@ def example_features(
         "input_ids": input_ids + padding,
         "input_mask": [1] * used + padding,
         "segment_ids": segment_ids + padding,
-        "label_ids": [float(example.label) if label_ids is None else label_ids[example.label]],
+        "label_ids": _label_ids(example.label, label_ids, multilabel),
         "is_real_example": [1],
     }
     return features, packed_length(len(ids_a), len(ids_b)) > max_seq_length
+
+
+def _label_ids(
+    label: str, label_ids: Mapping[str, int] | None, multilabel: bool
+) -> list[int] | list[float]:
+    if label_ids is None:
+        return [float(label)]
+    if not multilabel:
+        return [label_ids[label]]
+    names = set(label_names(label))
+    return [float(name in names) for name in label_ids]

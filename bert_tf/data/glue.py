@@ -1,160 +1,154 @@
-"""GLUE's tasks and XNLI: one table, a row a task. Adding a task is adding a row.
+"""The published tasks, a row each: GLUE, XNLI, PAWS-X, LCQMC, ChnSentiCorp and CLUE.
 
 Columns, labels and guids of CoLA, MNLI, MRPC and XNLI are those of the processors in
-google-research/bert's run_classifier.py; the other tasks follow GLUE's published files.
+google-research/bert's run_classifier.py; the other tasks follow their published files.
 """
 
-import os
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
 
-from absl import logging
+from bert_tf.data.examples import SPLITS
+from bert_tf.data.layouts import Column, Field, Json, Task, Tsv
+from bert_tf.data.text_files import did_you_mean
+from bert_tf.metrics import METRICS
 
-from bert_tf.data.examples import SPLITS, Row, SentenceTask
-from bert_tf.data.text_files import BadRow, did_you_mean, tsv_rows
-from bert_tf.metrics import METRICS, Metric
-
-Column = int | str  # a position, as in Google's processors, or a name in the header
-
-
-@dataclass(frozen=True)
-class Split:
-    """One tab-separated file of a task and which of its columns hold what."""
-
-    file: str
-    text_a: Column
-    text_b: Column | None = None
-    label: Column | None = None  # None: not public, or not to be used
-    guid: Column | None = None  # None: the number of the row; the first in the file is 0
-    header: bool = True
-    columns: int = 0  # how many, in a file without header
-    keep: tuple[Column, str] | None = None  # only the rows with this value in this column
-    guid_prefix: str = ""  # where it is not the name of the split
-    skip_incomplete: bool = False  # the published file has rows that lack cells
+DEFAULT_LANGUAGE = "zh"  # Google's processor of XNLI knows no other
 
 
-@dataclass(frozen=True)
-class Task(SentenceTask):
-    """A task: its classes (none: regression), its leaderboard's metric, its files."""
-
-    name: str
-    classes: tuple[str, ...]
-    metric: Metric
-    splits: Mapping[str, Split]
-    renamed: Mapping[str, str] = field(default_factory=dict)  # label in the file -> class
-
-    @property
-    def regression(self) -> bool:
-        return not self.classes
-
-    def labels(self, data_dir: str) -> list[str]:
-        return list(self.classes)
-
-    def path(self, data_dir: str, split: str) -> str | None:
-        return os.path.join(data_dir, self.splits[split].file) if split in self.splits else None
-
-    def rows(self, path: str, split: str) -> Iterator[Row]:
-        layout = self.splits[split]
-        prefix = layout.guid_prefix or split
-        for line, cells, at in _kept_rows(path, layout):
-            number = line - 1 if layout.guid is None else cells[at[layout.guid]]
-            text_b = None if layout.text_b is None else cells[at[layout.text_b]]
-            label = None if layout.label is None else cells[at[layout.label]]
-            if label is not None:
-                label = self.renamed.get(label, label)
-            yield Row(line, f"{prefix}-{number}", cells[at[layout.text_a]], text_b, label)
-
-
-def _kept_rows(path: str, layout: Split) -> Iterator[tuple[int, list[str], dict[Column, int]]]:
-    """Line, cells and the position of each column, for every row that `layout` keeps."""
-    rows = tsv_rows(path)
-    header = next(rows)[1] if layout.header else [""] * layout.columns
-    keep, kept_value = layout.keep or (None, "")
-    used = (layout.text_a, layout.text_b, layout.label, layout.guid, keep)
-    at = {column: _position(column, header, path) for column in used if column is not None}
-    incomplete = []
-    for line, cells in rows:
-        if layout.skip_incomplete and len(cells) < len(header):
-            incomplete.append(line)
-            continue
-        if len(cells) != len(header):
-            raise BadRow(path, line, f"expected {len(header)} columns, got {len(cells)}")
-        if keep is None or cells[at[keep]] == kept_value:
-            yield line, cells, at
-    if incomplete:
-        logging.warning("%s: left out incomplete rows, lines %s", path, incomplete)
-
-
-def _position(column: Column, header: list[str], path: str) -> int:
-    if isinstance(column, str):
-        if column not in header:
-            problem = f"the header has no column {column!r}.{did_you_mean(column, header)}"
-            raise BadRow(path, 1, problem)
-        return header.index(column)
-    if column >= len(header):
-        raise BadRow(path, 1, f"expected {column + 1} columns or more, got {len(header)}")
-    return column
-
-
-def _splits(
+def _tsv(
     text_a: Column,
     text_b: Column | None = None,
     label: Column = "label",
     guid: Column | None = "index",
-) -> dict[str, Split]:
-    """`train.tsv`, `dev.tsv` and `test.tsv` of one layout; the test file has no labels."""
+    files: tuple[str, str, str] = ("train.tsv", "dev.tsv", "test.tsv"),
+    test_labels: bool = False,
+) -> dict[str, Tsv]:
+    """Training, development and test file of one layout; most test files have no labels."""
     return {
-        split: Split(f"{split}.tsv", text_a, text_b, None if split == "test" else label, guid)
-        for split in SPLITS
+        split: Tsv(
+            file, text_a, text_b, None if split == "test" and not test_labels else label, guid
+        )
+        for split, file in zip(SPLITS, files, strict=True)
     }
 
 
-_COLA = {
-    "train": Split("train.tsv", 3, None, 1, header=False, columns=4),
-    "dev": Split("dev.tsv", 3, None, 1, header=False, columns=4),
-    "test": Split("test.tsv", 1),
+def _json(
+    text_a: Field, text_b: Field | None = None, train: str = "train.json", drop: str | None = None
+) -> dict[str, Json]:
+    """CLUE's files; the test files have no labels."""
+    return {
+        "train": Json(train, text_a, text_b, "label", drop=drop),
+        "dev": Json("dev.json", text_a, text_b, "label", drop=drop),
+        "test": Json("test.json", text_a, text_b),
+    }
+
+
+def _keywords(row: Mapping[str, Any]) -> str:
+    """CSL: do all of these keywords belong to the abstract?"""
+    return " ".join(row["keyword"])
+
+
+def _marked_spans(row: Mapping[str, Any]) -> str:
+    """CLUEWSC: the text with `_noun_` and `[pronoun]` marked."""
+    target, marks = row["target"], []
+    for span, opening, closing in ((1, "_", "_"), (2, "[", "]")):
+        start = target[f"span{span}_index"]
+        end = start + len(target[f"span{span}_text"])
+        marks += [(start, 1, opening), (end, 0, closing)]  # where both meet, one closes first
+    text = row["text"]
+    for position, _, mark in sorted(marks, reverse=True):
+        text = text[:position] + mark + text[position:]
+    return text
+
+
+_COLA: dict[str, Tsv | Json] = {
+    "train": Tsv("train.tsv", 3, None, 1, header=False, columns=4),
+    "dev": Tsv("dev.tsv", 3, None, 1, header=False, columns=4),
+    "test": Tsv("test.tsv", 1),
 }
-_SST2 = _splits("sentence", guid=None)
+_SST2 = _tsv("sentence", guid=None)
 _SST2["test"] = replace(_SST2["test"], guid="index")
-_QQP = _splits("question1", "question2", "is_duplicate", "id")
+_QQP = _tsv("question1", "question2", "is_duplicate", "id")
 _QQP["train"] = replace(_QQP["train"], skip_incomplete=True)
 _MNLI = {
-    "train": Split("train.tsv", 8, 9, -1, 0),
-    "dev": Split("dev_matched.tsv", 8, 9, -1, 0, guid_prefix="dev_matched"),
-    "test": Split("test_matched.tsv", 8, 9, None, 0),
+    "train": Tsv("train.tsv", 8, 9, -1, 0),
+    "dev": Tsv("dev_matched.tsv", 8, 9, -1, 0),
+    "test": Tsv("test_matched.tsv", 8, 9, None, 0),
+    "dev_mismatched": Tsv("dev_mismatched.tsv", 8, 9, -1, 0),
+    "test_mismatched": Tsv("test_mismatched.tsv", 8, 9, None, 0),
 }
-_AX = {"test": Split("diagnostic.tsv", "sentence1", "sentence2", guid="index")}
+_AX = {"test": Tsv("diagnostic.tsv", "sentence1", "sentence2", guid="index")}
 _XNLI = {  # Google's processor has no test set
-    "train": Split("multinli/multinli.train.zh.tsv", 0, 1, 2),
-    "dev": Split("xnli.dev.tsv", 6, 7, 1, keep=(0, "zh")),
-    "test": Split("xnli.test.tsv", 6, 7, keep=(0, "zh")),
+    "train": Tsv("multinli/multinli.train.{language}.tsv", 0, 1, 2),
+    "dev": Tsv("xnli.dev.tsv", 6, 7, 1, keep=(0, "{language}")),
+    "test": Tsv("xnli.test.tsv", 6, 7, 1, keep=(0, "{language}")),
 }
-_PAIR = _splits("sentence1", "sentence2")
+_XNLI_LANGUAGES = (
+    *("ar", "bg", "de", "el", "en", "es", "fr", "hi"),
+    *("ru", "sw", "th", "tr", "ur", "vi", "zh"),
+)
+_PAWS_FILES = ("{translated}train.tsv", "dev_2k.tsv", "test_2k.tsv")
+_PAWS_X = _tsv(
+    *("sentence1", "sentence2", "label", "id"),
+    files=tuple("{language}/" + file for file in _PAWS_FILES),  # type: ignore[arg-type]
+    test_labels=True,
+)
+_PAWS_LANGUAGES = ("de", "en", "es", "fr", "ja", "ko", "zh")
+_LCQMC = _tsv("text_a", "text_b", guid=None, test_labels=True)
+_CHNSENTICORP = _tsv("text_a", guid=None, test_labels=True)
+_PAIR = _tsv("sentence1", "sentence2")
 
 _BINARY = ("0", "1")
 _NLI = ("contradiction", "entailment", "neutral")
 _ENTAILMENT = ("entailment", "not_entailment")
+_TNEWS = tuple(str(n) for n in range(100, 117) if n not in (105, 111))
+_IFLYTEK = tuple(map(str, range(119)))
 
 TASKS: dict[str, Task] = {
-    name: Task(name, classes, METRICS[metric], splits, renamed)
-    for name, classes, metric, splits, renamed in (
+    name: Task(name, classes, METRICS[metric], layouts, **rest)
+    for name, classes, metric, layouts, rest in (
         ("cola", _BINARY, "matthews", _COLA, {}),
         ("sst-2", _BINARY, "accuracy", _SST2, {}),
-        ("mrpc", _BINARY, "f1", _splits(3, 4, 0, None), {}),
-        ("sts-b", (), "pearson", _splits("sentence1", "sentence2", "score"), {}),
+        ("mrpc", _BINARY, "f1", _tsv(3, 4, 0, None), {}),
+        ("sts-b", (), "pearson", _tsv("sentence1", "sentence2", "score"), {}),
         ("qqp", _BINARY, "f1", _QQP, {}),
         ("mnli", _NLI, "accuracy", _MNLI, {}),
-        ("qnli", _ENTAILMENT, "accuracy", _splits("question", "sentence"), {}),
+        ("qnli", _ENTAILMENT, "accuracy", _tsv("question", "sentence"), {}),
         ("rte", _ENTAILMENT, "accuracy", _PAIR, {}),
         ("wnli", _BINARY, "accuracy", _PAIR, {}),
         ("ax", _NLI, "matthews", _AX, {}),  # predicted with a model trained on MNLI
-        ("xnli", _NLI, "accuracy", _XNLI, {"contradictory": "contradiction"}),
+        (
+            *("xnli", _NLI, "accuracy", _XNLI),
+            {"renamed": {"contradictory": "contradiction"}, "languages": _XNLI_LANGUAGES},
+        ),
+        ("paws-x", _BINARY, "accuracy", _PAWS_X, {"languages": _PAWS_LANGUAGES}),
+        ("lcqmc", _BINARY, "accuracy", _LCQMC, {}),
+        ("chnsenticorp", _BINARY, "accuracy", _CHNSENTICORP, {}),
+        ("afqmc", _BINARY, "accuracy", _json("sentence1", "sentence2"), {}),
+        ("tnews", _TNEWS, "accuracy", _json("sentence"), {}),
+        ("iflytek", _IFLYTEK, "accuracy", _json("sentence"), {}),
+        ("cmnli", _NLI, "accuracy", _json("sentence1", "sentence2", drop="-"), {}),
+        (
+            *("ocnli", _NLI, "accuracy"),
+            *(_json("sentence1", "sentence2", "train.50k.json", drop="-"), {}),
+        ),
+        ("csl", _BINARY, "accuracy", _json(_keywords, "abst"), {}),
+        ("cluewsc", ("false", "true"), "accuracy", _json(_marked_spans), {}),
     )
 }
 
 
-def find(name: str) -> Task:
-    """The task of this name, in upper or lower case. Raises ValueError if there is none."""
+def find(name: str, language: str | None = None) -> Task:
+    """The task of this name, in upper or lower case; in one language if it has several.
+
+    Raises ValueError if there is none, or not in this language.
+    """
     if name.lower() not in TASKS:
         raise ValueError(f"Task not found: {name}.{did_you_mean(name.lower(), list(TASKS))}")
-    return TASKS[name.lower()]
+    task = TASKS[name.lower()]
+    if task.languages:
+        return task.in_language(language or DEFAULT_LANGUAGE)
+    if language is not None:
+        raise ValueError(f"--xnli_language={language}: --task_name={name} is in one language")
+    return task

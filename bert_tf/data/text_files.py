@@ -1,10 +1,19 @@
-"""Reading text files of examples: UTF-8, one row a line, errors that name file and line."""
+"""Reading text files of examples: one row a line, errors that name file and line.
+
+Every reader hands a row that cannot be used to `BadRows`, which raises the error or, where bad rows
+are to be skipped, notes it: so no row is lost without a word.
+"""
 
 import codecs
+import re
 from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 
 from bert_tf import filesystem
+
+_SHOWN = 20  # bad rows listed one by one
+# What no text of a row may hold: NUL, and bytes that are not UTF-8 as `surrogateescape` keeps them.
+_BROKEN = re.compile("[\0\udc80-\udcff]")
 
 
 class BadRow(ValueError):
@@ -12,6 +21,34 @@ class BadRow(ValueError):
 
     def __init__(self, file: str, line: int, problem: str) -> None:
         super().__init__(f"{file}:{line}: {problem}")
+
+
+class BadRows:
+    """What becomes of rows that cannot be used.
+
+    Attributes:
+      skip: whether they are left out and noted; else the first one is an error.
+      found: the messages of those that were left out.
+    """
+
+    def __init__(self, skip: bool = False):
+        self.skip = skip
+        self.found: list[str] = []
+
+    def add(self, bad: BadRow) -> None:
+        """Notes a row that is left out. Raises it where rows are not to be skipped."""
+        if not self.skip:
+            raise bad
+        self.found.append(str(bad))
+
+    def __str__(self) -> str:
+        """How many, and the first ones line by line."""
+        if not self.found:
+            return "no bad rows"
+        more = len(self.found) - _SHOWN
+        lines = [f"{len(self.found)} bad rows were left out (--skip_bad_rows):"]
+        lines += [f"  {message}" for message in self.found[:_SHOWN]]
+        return "\n".join(lines + ([f"  and {more} more"] if more > 0 else []))
 
 
 def did_you_mean(name: str, names: Sequence[str]) -> str:
@@ -22,10 +59,11 @@ def did_you_mean(name: str, names: Sequence[str]) -> str:
 
 
 def read_text(path: str) -> str:
-    """The text of a UTF-8 file, local or remote, without a byte order mark.
+    """The text of a file, local or remote: UTF-8, or UTF-16 with a byte order mark.
 
-    Raises: ValueError if the file is missing, is not UTF-8 or holds NUL characters (naming the
-      line).
+    Bytes that are not UTF-8 stay in it as lone surrogates, which `broken` finds.
+
+    Raises: ValueError if the file is missing, or is UTF-16 that is damaged.
     """
     try:
         data = filesystem.read_bytes(path)
@@ -35,35 +73,42 @@ def read_text(path: str) -> str:
             "--data_dir must be the folder that holds it"
         ) from error
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        raise BadRow(path, 1, "the file is UTF-16; save it as UTF-8")
-    data = data.removeprefix(codecs.BOM_UTF8)
-    try:
-        text = data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        problem = f"byte 0x{data[error.start]:02x} is not UTF-8 text; save the file as UTF-8"
-        raise BadRow(path, line, problem) from error
-    if "\0" in text:
-        line = text.count("\n", 0, text.index("\0")) + 1
-        raise BadRow(path, line, "NUL character; save the file as UTF-8 text")
-    return text
+        try:
+            return data.decode("utf-16")
+        except UnicodeDecodeError as error:
+            problem = f"the file is damaged UTF-16 ({error.reason}); save it as UTF-8"
+            raise BadRow(path, 1, problem) from error
+    return data.removeprefix(codecs.BOM_UTF8).decode("utf-8", errors="surrogateescape")
 
 
-def lines(path: str) -> Iterator[tuple[int, str]]:
+def broken(text: str) -> str | None:
+    """What is wrong with the text of a row from `read_text`: no UTF-8, or a NUL; else None."""
+    found = _BROKEN.search(text)
+    if found is None:
+        return None
+    if found.group() == "\0":
+        return "NUL character; save the file as UTF-8 text"
+    return f"byte 0x{ord(found.group()) - 0xDC00:02x} is not UTF-8 text; save the file as UTF-8"
+
+
+def lines(path: str, bad_rows: BadRows) -> Iterator[tuple[int, str]]:
     """Line number (from 1) and text of each line, ending in "\\n" or "\\r\\n".
 
     Empty lines at the end of the file are left out.
     """
     # Not splitlines(): it would also split on U+2028, U+0085 and other characters of the text.
     for number, line in enumerate(read_text(path).rstrip("\r\n").split("\n"), start=1):
-        yield number, line.removesuffix("\r")
+        if problem := broken(line):
+            bad_rows.add(BadRow(path, number, problem))
+        else:
+            yield number, line.removesuffix("\r")
 
 
-def tsv_rows(path: str) -> Iterator[tuple[int, list[str]]]:
+def tsv_rows(path: str, bad_rows: BadRows) -> Iterator[tuple[int, list[str]]]:
     """Line number (from 1) and cells of each row of a tab-separated file.
 
     As Google's `csv.reader(delimiter="\\t", quotechar=None)`, quotes are text like any other; a
     cell may have any length.
     """
-    for number, line in lines(path):
+    for number, line in lines(path, bad_rows):
         yield number, line.split("\t")
