@@ -24,7 +24,7 @@ LEVELS = [
     ["modeling", "graph_tokenization", "packing", "distribution"],
     ["heads", "optimization", "data"],
     ["checkpoints"],
-    ["training", "export", "run_folder"],
+    ["training", "export", "run_folder", "reporting"],
     ["tasks"],
     ["cli"],
 ]
