@@ -26,7 +26,7 @@ LEVELS = [
     ["heads", "optimization", "data"],
     ["checkpoints"],
     ["train_step"],
-    ["training", "export", "run_folder"],
+    ["training", "export", "run_folder", "reporting"],
     ["tasks"],
     ["cli"],
 ]
