@@ -62,7 +62,7 @@ def steps(records: RecordFile, folder: str, full: bool):
     )
     model = heads.classifier(bert, 2, dropout_rate=0.0)
     loop = training.Loop(
-        config, model, objectives.sequence(regression=False), distribution.create_strategy(config)
+        config, model, objectives.sequence("classification"), distribution.create_strategy(config)
     )
     optimizer = optimization.create_optimizer(5e-5, 1000, 100)
     optimizer.build(model.trainable_variables)

@@ -37,16 +37,19 @@ def _epoch_order(num_rows: int, seed: int, epoch: int) -> np.ndarray:
     return np.random.default_rng([seed, epoch]).permutation(num_rows)
 
 
-def trim_padding(batch: Arrays, max_seq_length: int) -> Arrays:
+def trim_padding(batch: Arrays, max_seq_length: int, whole: frozenset[str] = frozenset()) -> Arrays:
     """Cuts `[B, max_seq_length]` features to the batch's longest row, rounded up to a bucket.
 
-    Padding is masked out of attention, so that no result changes by it.
+    Padding is masked out of attention, so that no result changes by it. The features in `whole`
+    are not a value a position, and stay as they are.
     """
     longest = int(batch["input_mask"].sum(axis=1).max(initial=1))
     step = math.ceil(max_seq_length / NUM_BUCKETS)
     length = min(max_seq_length, math.ceil(longest / step) * step)
     return {
-        name: value[:, :length] if value.shape[1:] == (max_seq_length,) else value
+        name: value[:, :length]
+        if value.shape[1:] == (max_seq_length,) and name not in whole
+        else value
         for name, value in batch.items()
     }
 

@@ -29,11 +29,13 @@ class Objective:
       denominators: batch -> one float32 scalar a loss term (for example the number of rows).
       numerators: (outputs, batch) -> one float32 scalar a term: the sum of the losses.
       results: (outputs, batch) -> tensors `[B, ...]` that evaluation and prediction collect.
+      whole: features that are not a value a position, even if they are as long as a row.
     """
 
     denominators: Callable[[Tensors], list[tf.Tensor]]
     numerators: Callable[[Tensors, Tensors], list[tf.Tensor]]
     results: Callable[[Tensors, Tensors], Tensors]
+    whole: frozenset[str] = frozenset()
 
 
 class TrainStep:

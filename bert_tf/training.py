@@ -107,13 +107,17 @@ class Loop:
             return None
         return {
             name: tf.TensorSpec(
-                [None, *(None if n == self.config.max_seq_length else n for n in feature.shape)],
+                [None, *self._free_lengths(name, feature.shape)],
                 tf.int32 if feature.dtype == tf.int64 else feature.dtype,
             )
             for name, feature in records.spec.items()
         }
 
     # ------------------------------------------------------------------------------ forward
+
+    def _free_lengths(self, name: str, shape: list[int]) -> list[int | None]:
+        whole = name in self.objective.whole
+        return [None if n == self.config.max_seq_length and not whole else n for n in shape]
 
     def _compile_forward(self, records: RecordFile) -> Callable[[Any], Any]:
         def replica_step(batch: Tensors) -> Tensors:
@@ -146,7 +150,7 @@ class Loop:
 
     def _feed(self, batch: Arrays) -> Any:
         if not self._static:
-            batch = trim_padding(batch, self.config.max_seq_length)
+            batch = trim_padding(batch, self.config.max_seq_length, self.objective.whole)
         return distribution.split(self.strategy, batch)
 
     # ----------------------------------------------------------------------------- training

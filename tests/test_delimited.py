@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bert_tf.data.delimited import KINDS, DelimitedTask
-from bert_tf.data.examples import example_features
+from bert_tf.data.features import Packing, example_features
 from bert_tf.data.text_files import BadRow, BadRows
 
 OWN = str(Path(__file__).parent / "tiny/own")
@@ -159,7 +159,10 @@ def test_several_labels_a_row(tmp_path):
         assert task.multilabel and task.labels(str(tmp_path)) == ["big", "red"]
         examples = task.examples(str(tmp_path), "train")
         ids = {"big": 0, "red": 1}
-        found = [example_features(e, OneWord(), ids, 3, multilabel=True)[0] for e in examples]
+        found = [
+            example_features(e, OneWord(), ids, Packing(3), multilabel=True).rows[0]
+            for e in examples
+        ]
         assert [row["label_ids"] for row in found] == [[1.0, 1.0], [0.0, 0.0], [1.0, 0.0]]
     with pytest.raises(BadRow, match=r"dev\.csv:2: unknown label 'read'\. Did you mean 'red'"):
         save(tmp_path, "dev.csv", "text,label\na,big|read\n")
@@ -172,7 +175,7 @@ def test_several_labels_a_row(tmp_path):
 class OneWord:
     """A tokenizer that knows one word."""
 
-    cls_token_id, sep_token_id = 2, 3
+    cls_token_id, sep_token_id, unk_token_id = 2, 3, 1
 
     def encode(self, text):
         return [7]

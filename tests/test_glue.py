@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from bert_tf.data import glue
-from bert_tf.data.examples import InputExample, example_features
+from bert_tf.data.examples import InputExample
+from bert_tf.data.features import Packing, example_features
 from bert_tf.data.text_files import BadRow
 from bert_tf.tokenization import FullTokenizer
 
@@ -245,7 +246,8 @@ def test_features_equal_google_s(uncased, split):
     assert glue.find("mnli").labels("") == golden["labels"]
     assert [e.guid for e in examples] == golden["guids"]
     for example, expected in zip(examples, golden["features"], strict=True):
-        features, _ = example_features(example, uncased, label_ids, golden["max_seq_length"])
+        packing = Packing(golden["max_seq_length"])
+        (features,) = example_features(example, uncased, label_ids, packing).rows
         assert features == {
             "input_ids": expected["input_ids"],
             "input_mask": expected["input_mask"],
@@ -257,8 +259,9 @@ def test_features_equal_google_s(uncased, split):
 
 def test_features_of_a_regression_and_of_a_truncated_row(uncased):
     example = InputExample("x", "one two three", "four five", "2.5", "f", 1)
-    features, truncated = example_features(example, uncased, None, 8)
-    assert features["label_ids"] == [2.5] and not truncated
+    packed = example_features(example, uncased, None, Packing(8))
+    (features,) = packed.rows
+    assert features["label_ids"] == [2.5] and not packed.cut
     assert sum(features["input_mask"]) == 8
-    features, truncated = example_features(example, uncased, None, 7)
-    assert truncated and sum(features["segment_ids"]) == 3
+    packed = example_features(example, uncased, None, Packing(7))
+    assert (packed.cut, packed.pieces) == (1, 5) and sum(packed.rows[0]["segment_ids"]) == 3

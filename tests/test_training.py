@@ -61,7 +61,7 @@ def make_loop(config, dropout=0.1):
     with strategy.scope(), distribution.precision_policy(config.precision):
         model = heads.classifier(bert_config, 3, dropout_rate=dropout)
     checkpoints.load(model, str(GELU / "bert_model.ckpt"))
-    return training.Loop(config, model, objectives.sequence(regression=False), strategy)
+    return training.Loop(config, model, objectives.sequence("classification"), strategy)
 
 
 def make_config(folder, **changes):

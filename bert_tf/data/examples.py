@@ -1,15 +1,13 @@
-"""A sentence task, its examples, and the features that an example becomes."""
+"""A sentence task and its examples."""
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from bert_tf import filesystem
 from bert_tf.data.text_files import BadRow, BadRows, did_you_mean
 from bert_tf.metrics import Metric
-from bert_tf.packing import pack, packed_length
 
 SPLITS = ("train", "dev", "test")
 LABEL_SEPARATOR = "|"  # between the names of a row that has several labels
@@ -148,61 +146,3 @@ def _is_finite(label: str) -> bool:
         return math.isfinite(float(label))
     except ValueError:
         return False
-
-
-class Tokenizer(Protocol):
-    """What building features asks of a tokenizer."""
-
-    cls_token_id: int
-    sep_token_id: int
-
-    def encode(self, text: str) -> list[int]: ...
-
-
-def example_features(
-    example: InputExample,
-    tokenizer: Tokenizer,
-    label_ids: Mapping[str, int] | None,
-    max_seq_length: int,
-    multilabel: bool = False,
-) -> tuple[dict[str, list[int] | list[float]], bool]:
-    """The features of one example, as Google's `convert_single_example` makes them.
-
-    Args:
-      label_ids: the id of each label, or None for regression (the label is then a float).
-      multilabel: a row has any number of labels, and `label_ids` becomes L floats, 0 or 1.
-      max_seq_length: every row is cut and zero-padded to this length.
-
-    Returns: the features by Google's names (`input_ids`, `input_mask` and `segment_ids` of
-      `max_seq_length` ints; `label_ids` and `is_real_example` of one number), and whether pieces
-      were cut off.
-    """
-    ids_a = tokenizer.encode(example.text_a)
-    ids_b = tokenizer.encode(example.text_b) if example.text_b else []
-    input_ids, segment_ids = pack(
-        ids_a,
-        ids_b,
-        cls_id=tokenizer.cls_token_id,
-        sep_id=tokenizer.sep_token_id,
-        max_seq_length=max_seq_length,
-    )
-    used, padding = len(input_ids), [0] * (max_seq_length - len(input_ids))
-    features: dict[str, list[int] | list[float]] = {
-        "input_ids": input_ids + padding,
-        "input_mask": [1] * used + padding,
-        "segment_ids": segment_ids + padding,
-        "label_ids": _label_ids(example.label, label_ids, multilabel),
-        "is_real_example": [1],
-    }
-    return features, packed_length(len(ids_a), len(ids_b)) > max_seq_length
-
-
-def _label_ids(
-    label: str, label_ids: Mapping[str, int] | None, multilabel: bool
-) -> list[int] | list[float]:
-    if label_ids is None:
-        return [float(label)]
-    if not multilabel:
-        return [label_ids[label]]
-    names = set(label_names(label))
-    return [float(name in names) for name in label_ids]

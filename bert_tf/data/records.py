@@ -19,15 +19,24 @@ _FOOTER = 4  # after it: uint32 checksum of the record
 _SCAN_BATCH = 4096
 
 
-def classification_spec(max_seq_length: int, regression: bool) -> Spec:
-    """Google's features of run_classifier.py; a regression's `label_ids` are floats."""
+def classification_spec(
+    max_seq_length: int, regression: bool, num_labels: int | None = None
+) -> Spec:
+    """Google's features of run_classifier.py; a regression's `label_ids` are floats.
+
+    Args:
+      num_labels: where a row has any number of labels: `label_ids` are so many floats, 0 or 1.
+    """
     row = tf.io.FixedLenFeature([max_seq_length], tf.int64)
     one = tf.io.FixedLenFeature([1], tf.int64)
+    label_ids = tf.io.FixedLenFeature([1], tf.float32) if regression else one
+    if num_labels is not None:
+        label_ids = tf.io.FixedLenFeature([num_labels], tf.float32)
     return {
         "input_ids": row,
         "input_mask": row,
         "segment_ids": row,
-        "label_ids": tf.io.FixedLenFeature([1], tf.float32) if regression else one,
+        "label_ids": label_ids,
         "is_real_example": one,
     }
 

@@ -6,25 +6,34 @@
     model.ckpt-N                   training checkpoints; `final_model/` the weights alone
     eval_results.txt               Google's evaluation file; metrics.json has every number
     test_results.tsv               Google's predictions; predictions.tsv has ids and labels
+    report.html                    the evaluation on one page
+    submission/                    what the task's leaderboard takes
 """
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
-from bert_tf import checkpoints, export, heads
-from bert_tf.data import delimited, glue
-from bert_tf.data.examples import SPLITS, InputExample, SentenceTask
+from bert_tf import export, filesystem, heads
+from bert_tf.data import statistics
+from bert_tf.data.examples import InputExample
+from bert_tf.data.features import Packing, pool_windows
 from bert_tf.data.records import RecordFile
-from bert_tf.tasks import feature_files, objectives, result_files
+from bert_tf.data.submissions import submission
+from bert_tf.data.text_files import BadRows
+from bert_tf.tasks import feature_files, objectives, result_files, sentence_data
 from bert_tf.tasks.classification_config import ClassificationConfig
+from bert_tf.tasks.evaluated import Evaluated, collapse
+from bert_tf.tasks.feature_files import FeatureFile
 from bert_tf.tasks.program import Program, Scores
+from bert_tf.tasks.run_report import write_report
+from bert_tf.tasks.seeds import run_seeds
 from bert_tf.training import Objective
 
 
@@ -33,67 +42,63 @@ def run(config: ClassificationConfig) -> dict[str, Any]:
 
     Returns:
       What was written: `metrics` (the content of metrics.json), and the paths `final_model`,
-      `eval_results`, `test_results`, `predictions`, `export`, each where it was made.
+      `eval_results`, `report`, `test_results`, `predictions`, `submission`, `export`, each where
+      it was made.
 
     Raises:
       ValueError: flags, files or checkpoint that do not fit together; the message says how to
         mend it.
       FloatingPointError: the loss became infinite or not a number.
     """
+    if config.several_runs:
+        return run_seeds(config, Classifier)
     return Classifier(config).run()
 
 
 class Classifier(Program[ClassificationConfig]):
-    """Of one text or a pair: classes, or a number."""
+    """Of one text or a pair: a class, a number, or any number of classes."""
 
     def prepare(self) -> None:
-        self.task, self.labels = self._task()
-        self.regression = self.task.regression
-        count, task_name = len(self.labels) or "numeric", self.config.task_name
-        self.head = f"classifier for the {count} labels of --task_name={task_name}"
-        self.metrics["task_name"] = task_name
+        config = self.config
+        self.task, self.labels = sentence_data.choose(config, self.source)
+        self.packing = Packing(config.max_seq_length, config.long_text, config.window_stride)
+        self.head = (
+            f"classifier for the {len(self.labels) or 'numeric'} labels of "
+            f"--task_name={config.task_name}"
+        )
+        self.metrics["task_name"] = config.task_name
+
+    def description(self) -> dict[str, Any]:
+        config = self.config
+        return {
+            "task_type": self.task.problem_type,
+            "task_name": config.task_name,
+            "max_seq_length": config.max_seq_length,
+            "long_text": config.long_text,
+            "window_stride": config.window_stride,
+            "window_pooling": config.window_pooling,
+        }
 
     def build_model(self) -> keras.Model:
         return heads.classifier(self.bert_config, num_labels=len(self.labels) or 1)
 
     def objective(self) -> Objective:
-        return objectives.sequence(self.regression)
-
-    def _task(self) -> tuple[SentenceTask, list[str]]:
-        """The task and its labels in the order of the model's ids.
-
-        A model that is only used has the labels, and their order, that it was trained with.
-        """
-        config, kind = self.config, self.config.task_name.lower()
-        used = self.source is not None and not config.do_train
-        known = checkpoints.saved_labels(self.source) if used else None
-        if kind not in delimited.KINDS:
-            config.check_own_file_flags_unused()
-            task = glue.find(config.task_name)
-        else:
-            task = delimited.DelimitedTask(
-                kind=kind,
-                text_a_column=config.text_a_column,
-                text_b_column=config.text_b_column,
-                label_column=config.label_column,
-                id_column=config.id_column,
-                problem_type=config.problem_type,
+        config, weights = self.config, None
+        if config.do_train and config.class_weights is not None:
+            weights = sentence_data.class_weights(
+                config.class_weights, self.task, self.labels, self._examples("train")
             )
-            if not task.regression:
-                # Found once here; without a training file they are what the model knows.
-                use_known = known and not task.has(config.data_dir, "train")
-                found = known if use_known else task.labels(config.data_dir)
-                task = dataclasses.replace(task, classes=tuple(found))
-        labels = task.labels(config.data_dir)
-        if known and sorted(known) != sorted(labels):
-            raise ValueError(
-                f"{self.source} was trained for the labels {known}, but --task_name="
-                f"{config.task_name} has {labels}; give the data it was trained for"
-            )
-        return task, known or labels
+        return objectives.sequence(self.task.problem_type, weights, config.label_smoothing)
 
+    # --------------------------------------------------------------------------------- data
+
+    @functools.cache  # noqa: B019 - a program lives as long as its process
     def _examples(self, split: str) -> list[InputExample]:
-        examples = self.task.examples(self.config.data_dir, split)
+        bad_rows = BadRows(self.config.skip_bad_rows)
+        examples = self.task.examples(self.config.data_dir, split, bad_rows)
+        if bad_rows.found:
+            print(f"{split}: {bad_rows}", flush=True)
+            self.metrics.setdefault("bad_rows", {})[split] = len(bad_rows.found)
         if self.bert_config.type_vocab_size < 2 and any(e.text_b for e in examples):
             raise ValueError(
                 "this model has one segment type (type_vocab_size=1), so it cannot tell the two "
@@ -101,78 +106,127 @@ class Classifier(Program[ClassificationConfig]):
             )
         return examples
 
-    def _records(self, examples: Sequence[InputExample], name: str) -> RecordFile:
-        config = self.config
-        return feature_files.write(
-            config.output_dir, name, examples, self.tokenizer, self.labels, config.max_seq_length
+    @functools.cache  # noqa: B019
+    def _file(self, split: str) -> FeatureFile:
+        """The rows of a split, written under the name that Google's program has for them."""
+        part, _, rest = split.partition("_")
+        names = {"train": "train", "dev": "eval", "test": "predict"}
+        labelled = self.task.labelled(split)
+        file = feature_files.write(
+            self.config.output_dir,
+            "_".join(filter(None, (names[part], rest))),
+            self._examples(split),
+            self.tokenizer,
+            self.labels,
+            self.packing,
+            statistics.SplitStatistics(split, self.task.problem_type, labelled),
         )
+        print(file.statistics, flush=True)
+        self.metrics.setdefault("data", {})[split] = file.statistics.numbers()
+        return file
 
-    @functools.cached_property
-    def _training_examples(self) -> list[InputExample]:
-        return self._examples("train")
-
-    def count_training_examples(self) -> int:
-        return len(self._training_examples)
-
-    def training_rows(self) -> RecordFile:
-        return self._records(self._training_examples, "train")
+    def training_rows(self) -> tuple[RecordFile, int]:
+        training = self._file("train")
+        dev = self._file("dev").statistics if self.config.do_eval else None
+        found = statistics.warnings(training.statistics, dev, self.labels)
+        for warning in found:
+            print(f"Note: {warning}.", flush=True)
+        self.metrics["data"]["warnings"] = found
+        return training.rows, len(training.rows)
 
     def training_files(self) -> Mapping[str, Sequence[str]]:
+        self._examples("train")  # says what is wrong with them, if anything is
         return {"the training data": self.task.files(self.config.data_dir, "train")}
 
-    @functools.cached_property
-    def _dev(self) -> tuple[RecordFile, list[InputExample]]:
-        examples = self._examples("dev")
-        return self._records(examples, "eval"), examples
+    def _splits(self, part: str) -> list[str]:
+        """`dev` or `test`, and the further ones of the task that are there."""
+        further = (s for s in self.task.splits if s.startswith(f"{part}_"))
+        return [part, *(s for s in further if self.task.has(self.config.data_dir, s))]
+
+    # --------------------------------------------------------------------------- evaluation
 
     @property
     def decisive(self) -> str:
         return self.task.metric.primary
 
     def dev_scores(self) -> Scores:
-        """Loss and the task's metrics."""
-        rows, examples = self._dev
-        size = self.config.eval_batch_size
-        results = [r for _, r in self.loop.forward(rows, size, "evaluate")]
-        losses = np.concatenate([r["loss"] for r in results])
-        outputs = np.concatenate([r["scores"] for r in results])
-        if self.regression:
-            expected = np.array([float(e.label) for e in examples])
-            predicted = outputs[:, 0]
-        else:
-            expected = np.array([self.labels.index(e.label) for e in examples])
-            predicted = outputs.argmax(axis=-1)
-        return {
-            "eval_loss": np.mean(losses, dtype=np.float32),
-            # Google's `loss`: the mean over batches, in which a short last batch weighs as much.
-            "loss": np.mean([r["loss"].mean() for r in results], dtype=np.float32),
-            **self.task.metric.compute(expected, predicted),
-        }
+        return self._evaluated("dev", self.config.eval_batch_size).scores(self.task)
+
+    def _evaluated(self, split: str, batch_size: int) -> Evaluated:
+        """What the model as it is says of a split."""
+        file, problem_type = self._file(split), self.task.problem_type
+        what = "predict" if split.startswith("test") else "evaluate"
+        batches = [r["logits"] for _, r in self.loop.forward(file.rows, batch_size, what)]
+        logits = np.concatenate(batches)
+        if len(logits) > len(file.examples):
+            logits = pool_windows(logits, file.statistics.rows_of, self.config.window_pooling)
+        outputs = objectives.scores(tf.constant(logits), problem_type).numpy()
+        if not self.task.labelled(split):
+            return Evaluated(file.examples, self.labels, outputs, None, None, batch_size)
+        expected = sentence_data.targets(file.examples, self.task, self.labels)
+        losses = objectives.losses(tf.constant(logits), tf.constant(expected), problem_type)
+        return Evaluated(file.examples, self.labels, outputs, expected, losses.numpy(), batch_size)
 
     def evaluate(self) -> None:
-        scores = self.dev_scores()
-        counts = {"examples": len(self._dev[1])}
-        self.metrics["eval"] = counts | {name: float(x) for name, x in scores.items()}
-        names = ("accuracy",) if not self.regression else ("pearson", "spearman")
-        values = {f"eval_{name}": np.float32(scores[name]) for name in names}
-        values |= {"eval_loss": scores["eval_loss"], "loss": scores["loss"]}
-        text = result_files.eval_results(values | {"global_step": self.metrics["global_step"]})
-        self.write("eval_results", "eval_results.txt", text)
-        print("***** Eval results *****\n" + text, end="", flush=True)
+        for split in self._splits("dev"):
+            suffix = split.removeprefix("dev")
+            evaluated = self._evaluated(split, self.config.eval_batch_size)
+            scores = evaluated.scores(self.task)
+            counts = {"examples": len(evaluated.examples)}
+            self.metrics[f"eval{suffix}"] = counts | {k: float(v) for k, v in scores.items()}
+            step = {"global_step": self.metrics["global_step"]}
+            text = result_files.eval_results(evaluated.google_values(self.task) | step)
+            self.write(f"eval_results{suffix}", f"eval_results{suffix}.txt", text)
+            print(f"***** Eval results{suffix} *****\n{text}", end="", flush=True)
+            if split == "dev":
+                self._look_closer(evaluated)
+
+    def _look_closer(self, evaluated: Evaluated) -> None:
+        """Whether the model has learnt anything; and the report."""
+        if self.task.problem_type == "classification":
+            reason = collapse(evaluated)
+            self.metrics["collapsed"] = reason
+            if reason:
+                print(
+                    f"The run has collapsed: {reason}. Another --random_seed, a smaller "
+                    "--learning_rate or a longer --warmup_proportion may help; "
+                    "--restart_on_collapse tries the next seed by itself.",
+                    flush=True,
+                )
+        path = write_report(self.config, self.task, evaluated, self.metrics)
+        self.written["report"] = path
+        print(f"Report: {path}", flush=True)
+
+    # --------------------------------------------------------------------------- prediction
 
     def predict(self) -> None:
-        examples = self._examples("test")
-        rows = self._records(examples, "predict")
-        size = self.config.predict_batch_size
-        outputs = np.concatenate([r["scores"] for _, r in self.loop.forward(rows, size, "predict")])
-        self.write("test_results", "test_results.tsv", result_files.test_results(outputs))
-        table = result_files.predictions(examples, outputs, self.labels)
-        self.write("predictions", "predictions.tsv", table)
-        self.metrics["predict"] = {"examples": len(rows)}
+        for split in self._splits("test"):
+            suffix = split.removeprefix("test")
+            evaluated = self._evaluated(split, self.config.predict_batch_size)
+            outputs, task_name = evaluated.outputs, self.task.name
+            self.write(
+                f"test_results{suffix}",
+                f"test_results{suffix}.tsv",
+                result_files.test_results(outputs),
+            )
+            table = result_files.predictions(
+                evaluated.examples, outputs, self.labels, self.task.problem_type
+            )
+            self.write(f"predictions{suffix}", f"predictions{suffix}.tsv", table)
+            metrics: dict[str, Any] = {"examples": len(evaluated.examples)}
+            if evaluated.expected is not None:
+                metrics |= {k: float(v) for k, v in evaluated.scores(self.task).items()}
+            self.metrics[f"predict{suffix}"] = metrics
+            answers = [self.labels[i] for i in outputs.argmax(1)] if self.labels else outputs[:, 0]
+            made = submission(task_name, split, evaluated.examples, list(answers))
+            if made is not None:
+                file, text = made
+                filesystem.make_dir(self.path("submission"))
+                self.write(f"submission{suffix}", f"submission/{file}", text)
 
     def export(self) -> None:
         config = self.config
-        there = (s for s in SPLITS if self.task.has(config.data_dir, s))
+        there = (s for s in self.task.splits if self.task.has(config.data_dir, s))
         split = next(there, None)
         examples = self._examples(split)[:32] if split else []
         self.written["export"] = export.export_classifier(
@@ -184,6 +238,6 @@ class Classifier(Program[ClassificationConfig]):
             label_list=self.labels,
             export_dir=config.export_dir,
             samples=[(e.text_a, e.text_b) for e in examples],
-            regression=self.regression,
+            regression=self.task.regression,
         )
         print(f"Exported and verified: {self.written['export']}", flush=True)

@@ -5,6 +5,10 @@ from __future__ import annotations
 import dataclasses
 
 from bert_tf.data.delimited import PROBLEM_TYPES
+from bert_tf.data.examples import LABEL_SEPARATOR
+from bert_tf.data.features import POOLINGS
+from bert_tf.data.glue import DEFAULT_LANGUAGE
+from bert_tf.packing import LONG_TEXT
 from bert_tf.run_config import RunConfig, cli_flag
 
 _OWN_FILES = "Your own files:"
@@ -16,7 +20,8 @@ class ClassificationConfig(RunConfig):
 
     task_name: str = cli_flag(
         None,
-        "A GLUE task (cola, mnli, ...), or csv, tsv or jsonl for your own files.",
+        "A task of GLUE or CLUE, xnli, paws-x, lcqmc or chnsenticorp; or csv, tsv or jsonl for "
+        "your own files.",
         required=True,
     )
     data_dir: str = cli_flag(
@@ -33,13 +38,73 @@ class ClassificationConfig(RunConfig):
     )
     problem_type: str = cli_flag(
         "classification",
-        f"{_OWN_FILES} whether labels are classes or numbers.",
+        f"{_OWN_FILES} whether a label is a class, a number, or any number of classes with "
+        f"{LABEL_SEPARATOR!r} in between (in JSON a list).",
         choices=PROBLEM_TYPES,
+    )
+    labels: str | None = cli_flag(
+        None,
+        f"{_OWN_FILES} the classes, with commas in between; by default those of the training file.",
+    )
+    xnli_language: str | None = cli_flag(
+        None, f"Language of xnli or paws-x; by default {DEFAULT_LANGUAGE}, as in Google's program."
+    )
+    skip_bad_rows: bool = cli_flag(
+        False, "Leave out rows that cannot be used, and list them, instead of stopping."
+    )
+    long_text: str = cli_flag(
+        "truncate",
+        "What becomes of texts longer than --max_seq_length: their end is cut, or the middle "
+        "(head_tail), or they become several overlapping windows, whose answers are joined.",
+        choices=LONG_TEXT,
+    )
+    window_stride: int | None = cli_flag(
+        None, "With --long_text=windows: pieces between two starts; by default half a window."
+    )
+    window_pooling: str = cli_flag(
+        "mean",
+        "With --long_text=windows: how the logits of a text's windows are joined.",
+        choices=tuple(POOLINGS),
+        free=True,
+    )
+    class_weights: str | None = cli_flag(
+        None,
+        "How much each class counts in the loss: numbers in the order of the labels with commas "
+        "in between, or 'balanced' for the inverse of their frequency.",
+    )
+    label_smoothing: float = cli_flag(
+        0.0, "The share of each label that is spread over all classes in the loss."
+    )
+    num_seeds: int = cli_flag(
+        1,
+        "Train so many times, with --random_seed and the seeds that follow, each in "
+        "<output_dir>/seed-<n>; report mean, deviation and the best, which is used from there.",
+        free=True,
+    )
+    restart_on_collapse: bool = cli_flag(
+        False,
+        "Train again with the next seed if the model predicts one class and knows no more than "
+        "how frequent the classes are.",
+        free=True,
     )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.require_action()
+        if self.num_seeds < 1:
+            raise ValueError(f"--num_seeds={self.num_seeds}: give 1 or more")
+        if not 0 <= self.label_smoothing < 1:
+            raise ValueError(f"--label_smoothing={self.label_smoothing}: give a share below 1")
+        if self.several_runs and not (self.do_train and self.do_eval):
+            raise ValueError(
+                "--num_seeds and --restart_on_collapse compare what was trained; they need "
+                "--do_train=true and --do_eval=true"
+            )
+
+    @property
+    def several_runs(self) -> bool:
+        """Whether there may be more than one training run."""
+        return self.num_seeds > 1 or self.restart_on_collapse
 
     def check_own_file_flags_unused(self) -> None:
         """Raises ValueError if a flag is set that a task in a published layout does not read."""

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 from absl import logging
 
 from bert_tf.data import records
-from bert_tf.data.examples import InputExample, example_features
+from bert_tf.data.examples import InputExample
+from bert_tf.data.features import Packing, example_features
+from bert_tf.data.statistics import SplitStatistics
 from bert_tf.tokenization import FullTokenizer
 
 _LOGGED = 5  # examples shown in the log, as Google's program does
+
+
+class FeatureFile(NamedTuple):
+    """The examples of a split, their rows, and what was counted on the way."""
+
+    examples: Sequence[InputExample]
+    rows: records.RecordFile
+    statistics: SplitStatistics
 
 
 def write(
@@ -21,37 +31,34 @@ def write(
     examples: Sequence[InputExample],
     tokenizer: FullTokenizer,
     labels: Sequence[str],
-    max_seq_length: int,
-) -> records.RecordFile:
+    packing: Packing,
+    statistics: SplitStatistics,
+) -> FeatureFile:
     """Writes the features of the examples (anew on every run, as Google's) and opens the file.
 
     Args:
       labels: in the order of their ids; none for a regression.
-
-    Returns:
-      The file; how many examples were truncated has been printed.
+      statistics: empty; comes back filled.
     """
     label_ids = {label: i for i, label in enumerate(labels)} if labels else None
-    truncated = 0
+    multilabel = statistics.problem_type == "multilabel"
 
     def rows() -> Iterator[Mapping[str, Any]]:
-        nonlocal truncated
         for number, example in enumerate(examples):
-            row, cut = example_features(example, tokenizer, label_ids, max_seq_length)
-            truncated += cut
+            packed = example_features(example, tokenizer, label_ids, packing, multilabel)
+            statistics.add(example, packed)
             if number < _LOGGED:
-                _log(example, row, tokenizer)
-            yield row
+                _log(example, packed.rows[0], tokenizer)
+            yield from packed.rows
 
     path = tf.io.gfile.join(output_dir, f"{name}.tf_record")
-    spec = records.classification_spec(max_seq_length, regression=not labels)
-    records.write(path, rows(), spec)
-    print(
-        f"{name}: {len(examples)} examples, {truncated} ({100 * truncated / len(examples):.1f}%) "
-        f"truncated to {max_seq_length} pieces",
-        flush=True,
+    spec = records.classification_spec(
+        packing.max_seq_length,
+        regression=not labels,
+        num_labels=len(labels) if multilabel else None,
     )
-    return records.RecordFile(path, spec)
+    records.write(path, rows(), spec)
+    return FeatureFile(examples, records.RecordFile(path, spec), statistics)
 
 
 def _log(example: InputExample, row: Mapping[str, Any], tokenizer: FullTokenizer) -> None:

@@ -1,38 +1,79 @@
-"""What the tasks minimise: the losses of google-research/bert's programs."""
+"""What the tasks minimise: the losses of google-research/bert's programs, and variants of them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import tensorflow as tf
 
-from bert_tf.training import Objective, Tensors
+from bert_tf.train_step import Objective, Tensors
 
 
-def sequence(regression: bool) -> Objective:
-    """Of `heads.classifier`: cross-entropy (run_classifier.py, create_model), or squared error.
+def scores(logits: tf.Tensor, problem_type: str) -> tf.Tensor:
+    """Logits [B, L] -> probabilities float32 [B, L]; a regression's number as it is."""
+    logits = tf.cast(logits, tf.float32)
+    if problem_type == "regression":
+        return logits
+    return tf.sigmoid(logits) if problem_type == "multilabel" else tf.nn.softmax(logits, axis=-1)
 
-    Its results are `scores` float32 [B, L], probabilities or for a regression (L = 1) the
-    predicted number, and `loss` float32 [B].
+
+def losses(
+    logits: tf.Tensor, label_ids: tf.Tensor, problem_type: str, label_smoothing: float = 0.0
+) -> tf.Tensor:
+    """The loss of each row, float32 [B].
+
+    Cross-entropy (run_classifier.py, create_model), squared error, or the mean over the labels of
+    the cross-entropies of yes and no.
+
+    Args:
+      logits: [B, L].
+      label_ids: int32 [B, 1]; float32 [B, 1] for a regression, [B, L] of 0 and 1 for multilabel.
+      label_smoothing: the share of the truth that is spread over all classes alike.
+    """
+    logits = tf.cast(logits, tf.float32)
+    if problem_type == "regression":
+        return tf.square(logits[:, 0] - label_ids[:, 0])
+    if problem_type == "multilabel":
+        truth = label_ids * (1 - label_smoothing) + 0.5 * label_smoothing
+        return tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(truth, logits), axis=-1)
+    log_probs = tf.nn.log_softmax(logits, axis=-1)
+    loss = -tf.gather(log_probs, label_ids[:, 0], axis=1, batch_dims=1)
+    if not label_smoothing:
+        return loss
+    uniform = -tf.reduce_mean(log_probs, axis=-1)
+    return (1 - label_smoothing) * loss + label_smoothing * uniform
+
+
+def sequence(
+    problem_type: str,
+    class_weights: Sequence[float] | None = None,
+    label_smoothing: float = 0.0,
+) -> Objective:
+    """Of `heads.classifier`. Its results are `logits` float32 [B, L].
+
+    Args:
+      problem_type: "classification", "regression" or "multilabel".
+      class_weights: how much a row of each class counts; the loss of a step is the weighted mean.
+      label_smoothing: as in `losses`.
     """
 
-    def per_example(outputs: Tensors, batch: Tensors) -> tf.Tensor:
-        logits = tf.cast(outputs["logits"], tf.float32)  # [B, L]
-        if regression:
-            return tf.square(logits[:, 0] - batch["label_ids"][:, 0])
-        log_probs = tf.nn.log_softmax(logits, axis=-1)
-        return -tf.gather(log_probs, batch["label_ids"][:, 0], axis=1, batch_dims=1)
-
     def weights(batch: Tensors) -> tf.Tensor:
-        return tf.cast(batch["is_real_example"][:, 0], tf.float32)
+        real = tf.cast(batch["is_real_example"][:, 0], tf.float32)
+        if class_weights is None:
+            return real
+        table = tf.constant(class_weights, tf.float32)
+        return real * tf.gather(table, batch["label_ids"][:, 0])
 
     def denominators(batch: Tensors) -> list[tf.Tensor]:
         return [tf.reduce_sum(weights(batch))]
 
     def numerators(outputs: Tensors, batch: Tensors) -> list[tf.Tensor]:
-        return [tf.reduce_sum(weights(batch) * per_example(outputs, batch))]
+        loss = losses(outputs["logits"], batch["label_ids"], problem_type, label_smoothing)
+        return [tf.reduce_sum(weights(batch) * loss)]
 
     def results(outputs: Tensors, batch: Tensors) -> Tensors:
-        logits = tf.cast(outputs["logits"], tf.float32)
-        scores = logits if regression else tf.nn.softmax(logits, axis=-1)
-        return {"scores": scores, "loss": per_example(outputs, batch)}
+        del batch
+        return {"logits": tf.cast(outputs["logits"], tf.float32)}
 
-    return Objective(denominators, numerators, results)
+    whole = frozenset({"label_ids"}) if problem_type == "multilabel" else frozenset()
+    return Objective(denominators, numerators, results, whole)

@@ -81,14 +81,22 @@ def load(model: keras.Model, path: str, config: RunConfig) -> checkpoints.LoadRe
 
 
 def save_description(
-    folder: str, bert_config: BertConfig, tokenizer: FullTokenizer, labels: list[str]
+    folder: str,
+    bert_config: BertConfig,
+    tokenizer: FullTokenizer,
+    labels: list[str],
+    task: dict[str, Any],
 ) -> None:
-    """Puts config, vocabulary, casing and labels beside the checkpoints of a run."""
-    checkpoints.save_description(folder, bert_config, tokenizer.vocab_file, tokenizer.do_lower_case)
+    """Puts config, vocabulary, casing, labels and task beside the checkpoints of a run."""
+    checkpoints.save_description(
+        folder, bert_config, tokenizer.vocab_file, tokenizer.do_lower_case, task
+    )
     run_folder.write_json(tf.io.gfile.join(folder, LABELS_FILE), labels)
 
 
-def save_final(model: Any, output_dir: str, tokenizer: FullTokenizer, labels: list[str]) -> str:
+def save_final(
+    model: Any, output_dir: str, tokenizer: FullTokenizer, labels: list[str], task: dict[str, Any]
+) -> str:
     """Writes `final_model/`: the weights without optimizer slots, and all that describes them.
 
     Returns:
@@ -102,5 +110,6 @@ def save_final(model: Any, output_dir: str, tokenizer: FullTokenizer, labels: li
         vocab_file=tokenizer.vocab_file,
         do_lower_case=tokenizer.do_lower_case,
         labels=labels,
+        task=task,
     )
     return folder

@@ -74,6 +74,10 @@ class Program(ABC, Generic[Config]):
         """Finds out what the model's shape depends on, before there is one: `labels`."""
 
     @abstractmethod
+    def description(self) -> dict[str, Any]:
+        """What the model does and how texts become its rows; task.json holds it."""
+
+    @abstractmethod
     def build_model(self) -> keras.Model:
         """One of `heads`; called under the strategy and the precision policy."""
 
@@ -82,12 +86,8 @@ class Program(ABC, Generic[Config]):
         """What is minimised."""
 
     @abstractmethod
-    def count_training_examples(self) -> int:
-        """Reads the training set; the number of its examples is what an epoch is counted by."""
-
-    @abstractmethod
-    def training_rows(self) -> RecordFile:
-        """Writes the training set's rows into output_dir, which by then is this run's."""
+    def training_rows(self) -> tuple[RecordFile, int]:
+        """Writes the training set's rows into output_dir; and how many make an epoch."""
 
     @abstractmethod
     def training_files(self) -> Mapping[str, Sequence[str]]:
@@ -133,12 +133,15 @@ class Program(ABC, Generic[Config]):
             self.predict()
         if config.export_dir:
             self.export()
-        metrics = run_folder.merge_json(join(config.output_dir, "metrics.json"), self.metrics)
+        metrics = run_folder.merge_json(self.path("metrics.json"), self.metrics)
         return self.written | {"metrics": metrics}
 
     def train(self) -> None:
         config = self.config
-        examples = self.count_training_examples()
+        if not self.manager.latest() and config.init_checkpoint:
+            pretrained.load(self.model, config.init_checkpoint, config)
+        self._claim_output_dir()
+        rows, examples = self.training_rows()
         steps = int(examples / config.train_batch_size * config.num_train_epochs)
         if steps < 1:
             raise ValueError(
@@ -146,10 +149,6 @@ class Program(ABC, Generic[Config]):
                 f"and --num_train_epochs={config.num_train_epochs} make no step; "
                 "use a smaller batch"
             )
-        if not self.manager.latest() and config.init_checkpoint:
-            pretrained.load(self.model, config.init_checkpoint, config)
-        self._claim_output_dir()
-        rows = self.training_rows()
         begun = time.monotonic()
         result = self.loop.train(
             rows, steps, int(steps * config.warmup_proportion), self.manager, self._judge()
@@ -168,7 +167,7 @@ class Program(ABC, Generic[Config]):
         if config.eval_steps:
             self._use_best()
         self.written["final_model"] = pretrained.save_final(
-            self.model, config.output_dir, self.tokenizer, self.labels
+            self.model, config.output_dir, self.tokenizer, self.labels, self.description()
         )
 
     def _use_best(self) -> None:
@@ -188,7 +187,11 @@ class Program(ABC, Generic[Config]):
         run_folder.claim(config, model, data, started=self.manager.latest() is not None)
         self.manager.remove_stale()
         pretrained.save_description(
-            config.output_dir, self.bert_config, self.tokenizer, self.labels
+            config.output_dir,
+            self.bert_config,
+            self.tokenizer,
+            self.labels,
+            self.description(),
         )
 
     def _judge(self) -> Callable[[int], float] | None:
@@ -218,7 +221,11 @@ class Program(ABC, Generic[Config]):
             )
         self.metrics["global_step"] = checkpoints.global_step(self.source)
 
+    def path(self, file: str) -> str:
+        """Of a file in output_dir."""
+        return join(self.config.output_dir, file)
+
     def write(self, name: str, file: str, text: str) -> None:
         """Writes a result file into output_dir and notes it in `written`."""
-        self.written[name] = join(self.config.output_dir, file)
+        self.written[name] = self.path(file)
         run_folder.write_text(self.written[name], text)

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from bert_tf.data.examples import InputExample
+from bert_tf.data.examples import LABEL_SEPARATOR, InputExample
+from bert_tf.tasks.evaluated import THRESHOLD
 
 
 def eval_results(values: Mapping[str, Any]) -> str:
@@ -21,7 +22,10 @@ def test_results(outputs: np.ndarray) -> str:
 
 
 def predictions(
-    examples: Sequence[InputExample], outputs: np.ndarray, labels: Sequence[str]
+    examples: Sequence[InputExample],
+    outputs: np.ndarray,
+    labels: Sequence[str],
+    problem_type: str = "classification",
 ) -> str:
     """`predictions.tsv`: id, predicted label, probability of each label by name, with a header.
 
@@ -31,9 +35,15 @@ def predictions(
       examples: the rows, in the order of `outputs`.
       outputs: float32 [rows, L], probabilities; for a regression [rows, 1], the predicted numbers.
       labels: the L labels; none for a regression.
+      problem_type: with "multilabel" the label is all those that are probable, joined.
     """
     header = ["label", *(f"probability_{label}" for label in labels)] if labels else ["prediction"]
     rows = [["id", *header]]
     for example, row in zip(examples, outputs, strict=True):
-        rows.append([example.guid, *([labels[row.argmax()]] if labels else []), *map(str, row)])
+        if problem_type == "multilabel":
+            named = [label for label, x in zip(labels, row, strict=True) if x >= THRESHOLD]
+            answer = [LABEL_SEPARATOR.join(named)]
+        else:
+            answer = [labels[row.argmax()]] if labels else []
+        rows.append([example.guid, *answer, *map(str, row)])
     return "".join("\t".join(row) + "\n" for row in rows)

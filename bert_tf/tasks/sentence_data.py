@@ -1,0 +1,113 @@
+"""Which sentence task the flags mean, its labels, and how its losses are weighted."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from bert_tf import checkpoints
+from bert_tf.data import delimited, glue
+from bert_tf.data.examples import InputExample, SentenceTask, label_names
+from bert_tf.tasks.classification_config import ClassificationConfig
+
+
+def choose(config: ClassificationConfig, source: str | None) -> tuple[SentenceTask, list[str]]:
+    """The task and its labels in the order of the model's ids.
+
+    A model that is only used has the labels, and their order, that it was trained with.
+
+    Args:
+      source: the checkpoint that the run starts from or uses, if there is one.
+
+    Raises:
+      ValueError: no such task, flags that do not fit it, or a model for other labels.
+    """
+    used = source is not None and not config.do_train
+    known = checkpoints.saved_labels(source) if used else None
+    if config.task_name.lower() in delimited.KINDS:
+        task = _own_files(config, known)
+    else:
+        config.check_own_file_flags_unused()
+        task = glue.find(config.task_name, config.xnli_language)
+    labels = task.labels(config.data_dir)
+    if known and sorted(known) != sorted(labels):
+        raise ValueError(
+            f"{source} was trained for the labels {known}, but --task_name="
+            f"{config.task_name} has {labels}; give the data it was trained for"
+        )
+    return task, known or labels
+
+
+def _own_files(config: ClassificationConfig, known: list[str] | None) -> SentenceTask:
+    task = delimited.DelimitedTask(
+        kind=config.task_name.lower(),
+        text_a_column=config.text_a_column,
+        text_b_column=config.text_b_column,
+        label_column=config.label_column,
+        id_column=config.id_column,
+        problem_type=config.problem_type,
+        skip_bad_rows=config.skip_bad_rows,
+    )
+    if task.regression:
+        return task
+    if config.labels is not None:
+        found = [label.strip() for label in config.labels.split(",")]
+        if len(set(found)) < max(2, len(found)) or not all(found):
+            raise ValueError(
+                f"--labels={config.labels}: give two or more different labels with commas in "
+                "between, such as --labels=ham,spam"
+            )
+    elif known and not task.has(config.data_dir, "train"):
+        found = known  # without a training file they are what the model knows
+    else:
+        found = task.labels(config.data_dir)  # found once, here
+    return dataclasses.replace(task, classes=tuple(found))
+
+
+def targets(
+    examples: Sequence[InputExample], task: SentenceTask, labels: Sequence[str]
+) -> np.ndarray:
+    """`label_ids` of the examples: int32 [n, 1]; float32 [n, 1] for a regression, or [n, L]."""
+    if task.regression:
+        return np.array([[float(e.label)] for e in examples], np.float32)
+    if task.multilabel:
+        rows = [set(label_names(e.label)) for e in examples]
+        return np.array([[name in row for name in labels] for row in rows], np.float32)
+    ids = {label: i for i, label in enumerate(labels)}
+    return np.array([[ids[e.label]] for e in examples], np.int32)
+
+
+def class_weights(
+    value: str | None, task: SentenceTask, labels: Sequence[str], examples: Sequence[InputExample]
+) -> list[float] | None:
+    """What `--class_weights` says: a number for each label, or None.
+
+    `balanced` makes the classes count alike: examples / (labels * examples of the label).
+
+    Raises:
+      ValueError: the flag does not fit the task; the message names it.
+    """
+    if value is None:
+        return None
+    if task.problem_type != "classification":
+        raise ValueError(f"--class_weights={value} is for one class a row, not {task.problem_type}")
+    if value == "balanced":
+        counts = Counter(example.label for example in examples)
+        if absent := [label for label in labels if not counts[label]]:
+            raise ValueError(
+                f"--class_weights=balanced: no training example is labelled {', '.join(absent)}"
+            )
+        return [len(examples) / (len(labels) * counts[label]) for label in labels]
+    try:
+        weights = [float(part) for part in value.split(",")]
+    except ValueError:
+        weights = []
+    if len(weights) != len(labels) or not all(0 < weight < float("inf") for weight in weights):
+        raise ValueError(
+            f"--class_weights={value}: give 'balanced', or {len(labels)} numbers above 0 with "
+            f"commas in between, for {', '.join(labels)}"
+        )
+    return weights
