@@ -1,4 +1,4 @@
-"""The labels beside a classifier's weights: found, and carried from format to format."""
+"""The labels and the task beside a model's weights: found, and carried from format to format."""
 
 import json
 from pathlib import Path
@@ -12,13 +12,18 @@ from bert_tf.config import BertConfig
 
 KERAS_BERT = Path(__file__).parent / "golden" / "checkpoints" / "keras_bert_test"
 CONFIG = BertConfig.from_json_file(KERAS_BERT / "bert_config.json")
+TASK = {
+    "task_type": "classification",
+    "max_seq_length": 64,
+    "name": "s\N{LATIN SMALL LETTER E WITH ACUTE}",
+}
 LABELS = ["negative", "neutral", "positiv\N{LATIN SMALL LETTER E WITH ACUTE}"]
 
 
-def classifier(folder, labels):
+def classifier(folder, labels, task=None):
     """Weights of a classifier with three outputs, in Google's format."""
     weights = {"output_weights": np.ones([3, 4], "f"), "output_bias": np.ones(3, "f")}
-    return checkpoints.save(weights, folder, "google", config=CONFIG, labels=labels)
+    return checkpoints.save(weights, folder, "google", config=CONFIG, labels=labels, task=task)
 
 
 def test_labels_beside_the_weights(tmp_path):
@@ -60,8 +65,27 @@ def test_damaged_configs_are_named(tmp_path, id2label):
         checkpoints.saved_labels(tmp_path)
 
 
-def test_labels_go_along_into_every_format_and_back(tmp_path):
-    source = classifier(tmp_path / "a", LABELS)
+def test_the_task_beside_the_weights(tmp_path):
+    path = classifier(tmp_path, LABELS, TASK)
+    assert json.loads((tmp_path / "task.json").read_bytes()) == TASK
+    assert checkpoints.saved_task(tmp_path) == checkpoints.saved_task(path) == TASK
+    assert checkpoints.saved_task(KERAS_BERT) is None
+    vocab_file = str(KERAS_BERT / "vocab.txt")
+    checkpoints.save_description(str(tmp_path / "run"), CONFIG, vocab_file, True, task=TASK)
+    assert checkpoints.saved_task(tmp_path / "run") == TASK
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"task_type": 1}', '{"task_type": "half', "\xff"]
+)
+def test_damaged_tasks_are_named(tmp_path, text):
+    (tmp_path / "task.json").write_bytes(text.encode("latin-1"))
+    with pytest.raises(ValueError, match=f"^{tmp_path}/task.json "):
+        checkpoints.saved_task(tmp_path)
+
+
+def test_labels_and_task_go_along_into_every_format_and_back(tmp_path):
+    source = classifier(tmp_path / "a", LABELS, TASK)
     weights = checkpoints.read(KERAS_BERT, optimizer_state=False)
     weights = {name: x for name, x in weights.items() if name.startswith("bert/")}
     checkpoints.save(weights | checkpoints.read(source), tmp_path / "a", "google")
@@ -69,6 +93,7 @@ def test_labels_go_along_into_every_format_and_back(tmp_path):
         convert(source, str(tmp_path / str(number)), format)
         source = str(tmp_path / str(number))
         assert checkpoints.saved_labels(source) == LABELS
+        assert checkpoints.saved_task(source) == TASK
     folder = tmp_path / "0"
     config = json.loads((folder / "config.json").read_bytes())
     assert config["id2label"] == {str(i): label for i, label in enumerate(LABELS)}

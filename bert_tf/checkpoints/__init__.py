@@ -10,7 +10,7 @@ import os
 from typing import TYPE_CHECKING
 
 from bert_tf.checkpoints import location
-from bert_tf.checkpoints.labels import saved_labels
+from bert_tf.checkpoints.labels import saved_labels, saved_task
 from bert_tf.checkpoints.location import Location, locate
 from bert_tf.checkpoints.report import LoadReport
 from bert_tf.checkpoints.saving import save, save_description
@@ -34,6 +34,7 @@ __all__ = [
     "save",
     "save_description",
     "saved_labels",
+    "saved_task",
 ]
 
 

@@ -1,7 +1,7 @@
 """Converts a checkpoint: `python -m bert_tf.checkpoints.convert --from ... --to ...`.
 
-The config, the vocabulary and a classifier's labels go along. The target's name says the format
-(`bert_model.ckpt`, `model.safetensors`, `model.weights.h5`); for a folder `--format` does.
+The config, the vocabulary, the task and a classifier's labels go along. The target's name says the
+format (`bert_model.ckpt`, `model.safetensors`, `model.weights.h5`); for a folder `--format` does.
 """
 
 from __future__ import annotations
@@ -53,6 +53,7 @@ def convert(
         vocab_file=place.vocab_file,
         do_lower_case=place.do_lower_case,
         labels=checkpoints.saved_labels(source),
+        task=checkpoints.saved_task(source),
     )
     slots = f", without {dropped} of the optimizer's state" if dropped else ""
     lines = [f"{path}: {len(tensors)} tensors{slots}"]

@@ -1,8 +1,9 @@
-"""A classifier's labels, in the order of its outputs, as noted beside its weights."""
+"""What is noted beside a fine-tuned model's weights: its task, and a classifier's labels."""
 
 from __future__ import annotations
 
 import os
+from typing import Any
 
 from bert_tf.checkpoints.location import locate, read_json
 
@@ -23,6 +24,24 @@ def saved_labels(path: str | os.PathLike[str]) -> list[str] | None:
             raise ValueError(f"{place.labels_file} is damaged: a label in it is not a string")
         return labels
     return _labels_in_config(place.config_file) if place.config_file else None
+
+
+def saved_task(path: str | os.PathLike[str]) -> dict[str, Any] | None:
+    """The task beside the weights that `locate(path)` finds, or None where none is noted.
+
+    It is in task.json: `task_type` ("classification", "question_answering", ...) and the task's
+    own settings, `max_seq_length` among them.
+
+    Raises:
+      ValueError: as `locate`, or the file is damaged; the message names it.
+    """
+    file = locate(path).task_file
+    if file is None:
+        return None
+    task = read_json(file, dict)
+    if not isinstance(task.get("task_type"), str):
+        raise ValueError(f'{file} is damaged: it names no task_type, such as "classification"')
+    return task
 
 
 def default_labels(count: int) -> list[str]:

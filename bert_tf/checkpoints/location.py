@@ -26,6 +26,7 @@ FORMATS = (GOOGLE, HUGGING_FACE, KERAS)
 STATE_FILE = "checkpoint"  # TensorFlow's note of the latest checkpoint in a folder
 VOCAB_FILE = "vocab.txt"
 LABELS_FILE = "labels.json"  # a classifier's labels, a JSON list in the order of its outputs
+TASK_FILE = "task.json"  # what the model was trained to do, a JSON object with its settings
 TOKENIZER_FILE = "tokenizer_config.json"
 CONFIG_FILES = {
     GOOGLE: ("bert_config.json", "config.json"),
@@ -57,6 +58,7 @@ class Location:
       config_file: bert_config.json or config.json.
       vocab_file: vocab.txt.
       labels_file: labels.json.
+      task_file: task.json.
       do_lower_case: whether its tokenizer lower-cases.
       case_reason: how that was decided, for people.
     """
@@ -65,6 +67,7 @@ class Location:
     config_file: str | None
     vocab_file: str | None
     labels_file: str | None
+    task_file: str | None
     do_lower_case: bool | None
     case_reason: str
 
@@ -109,6 +112,7 @@ def locate(path: str | os.PathLike[str]) -> Location:
         _first(folder, CONFIG_FILES[kind]),
         vocab_file,
         _first(folder, (LABELS_FILE,)),
+        _first(folder, (TASK_FILE,)),
         *_case(folder, vocab_file),
     )
 

@@ -27,6 +27,7 @@ def save(
     vocab_file: str | None = None,
     do_lower_case: bool | None = None,
     labels: Sequence[str] | None = None,
+    task: Mapping[str, Any] | None = None,
 ) -> str:
     """Writes a checkpoint, complete or not at all; returns the path of its weights.
 
@@ -39,6 +40,7 @@ def save(
       vocab_file: copied beside the weights if given.
       do_lower_case: noted beside the weights if given, in tokenizer_config.json.
       labels: a classifier's, noted beside the weights if given: labels.json (and config.json).
+      task: what the model does, noted beside the weights if given: task.json; see `saved_task`.
 
     Raises:
       ValueError: an unknown format, a config is needed, or the labels are not the classifier's.
@@ -49,7 +51,7 @@ def save(
     path = _target(os.fspath(path), format)
     if not isinstance(source, Mapping):
         config = config or getattr(getattr(source, "bert", source), "config", None)
-    beside = _small_files(vocab_file, do_lower_case, labels)
+    beside = _small_files(vocab_file, do_lower_case, labels, task)
     if config is not None and format != location.HUGGING_FACE:
         beside[_CONFIG_FILE] = config.to_json_string().encode()
     if format == location.GOOGLE:
@@ -69,22 +71,33 @@ def save(
     return path
 
 
-def save_description(folder: str, config: BertConfig, vocab_file: str, do_lower_case: bool) -> None:
+def save_description(
+    folder: str,
+    config: BertConfig,
+    vocab_file: str,
+    do_lower_case: bool,
+    task: Mapping[str, Any] | None = None,
+) -> None:
     """Writes what else `from_pretrained` needs: bert_config.json, vocab.txt, tokenizer_config.json.
+
+    And task.json, if a task is given.
 
     Raises:
       OSError: as `save`.
     """
     from bert_tf.checkpoints.files import write_file
 
-    contents = _small_files(vocab_file, do_lower_case)
+    contents = _small_files(vocab_file, do_lower_case, task=task)
     contents[_CONFIG_FILE] = config.to_json_string().encode()
     for name, data in contents.items():
         write_file(os.path.join(folder, name), data)
 
 
 def _small_files(
-    vocab_file: str | None, do_lower_case: bool | None, labels: Sequence[str] | None = None
+    vocab_file: str | None,
+    do_lower_case: bool | None,
+    labels: Sequence[str] | None = None,
+    task: Mapping[str, Any] | None = None,
 ) -> dict[str, bytes]:
     files = {}
     if vocab_file is not None:
@@ -93,6 +106,8 @@ def _small_files(
         files[location.TOKENIZER_FILE] = _json({"do_lower_case": do_lower_case})
     if labels is not None:
         files[location.LABELS_FILE] = _json(list(labels))
+    if task is not None:
+        files[location.TASK_FILE] = _json(dict(task))
     return files
 
 
