@@ -38,9 +38,8 @@ def save(
       format: "google", "huggingface" or "keras". Only Google's keeps an optimizer's state.
       config: written beside the weights; a model's own if not given. The last two formats need it.
       vocab_file: copied beside the weights if given.
-      do_lower_case: noted beside the weights if given, in tokenizer_config.json.
-      labels: a classifier's, noted beside the weights if given: labels.json (and config.json).
-      task: what the model does, noted beside the weights if given: task.json; see `saved_task`.
+      do_lower_case, labels, task: noted beside the weights if given, in tokenizer_config.json,
+        labels.json (a classifier's; also in config.json) and task.json (see `saved_task`).
 
     Raises:
       ValueError: an unknown format, a config is needed, or the labels are not the classifier's.

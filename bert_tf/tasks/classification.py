@@ -25,6 +25,7 @@ from bert_tf.checkpoints.training import CheckpointManager
 from bert_tf.data import delimited, glue
 from bert_tf.data.examples import SPLITS, InputExample, SentenceTask
 from bert_tf.data.records import RecordFile
+from bert_tf.export import classification
 from bert_tf.tasks import feature_files, objectives, pretrained, result_files
 from bert_tf.tasks.classification_config import ClassificationConfig
 
@@ -77,9 +78,9 @@ class Classifier:
             self.evaluate()
         if config.do_predict:
             self.predict()
-        if config.export_dir:
-            self.export()
         metrics = run_folder.merge_json(join(config.output_dir, "metrics.json"), self.metrics)
+        if config.export_dir:
+            self.export()  # with the metrics on the model's card
         return self.written | {"metrics": metrics}
 
     # -------------------------------------------------------------------------------- parts
@@ -257,15 +258,16 @@ class Classifier:
         there = (s for s in SPLITS if self.task.has(config.data_dir, s))
         split = next(there, None)
         examples = self._examples(split)[:32] if split else []
-        self.written["export"] = export.export_classifier(
+        servable = classification.Classifier(
             self.model,
-            config=self.bert_config,
-            vocab_file=self.tokenizer.vocab_file,
-            do_lower_case=self.tokenizer.do_lower_case,
-            max_seq_length=config.max_seq_length,
-            label_list=self.labels,
-            export_dir=config.export_dir,
-            samples=[(e.text_a, e.text_b) for e in examples],
-            regression=self.regression,
+            self.bert_config,
+            self.tokenizer,
+            config.max_seq_length,
+            self.labels,
+            "regression" if self.regression else "classification",
+        )
+        samples = [(e.text_a, e.text_b) for e in examples]
+        self.written["export"] = export.export_model(
+            servable, config.export_dir, samples, run_dir=config.output_dir
         )
         print(f"Exported and verified: {self.written['export']}", flush=True)

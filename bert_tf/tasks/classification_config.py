@@ -37,7 +37,9 @@ class ClassificationConfig(RunConfig):
         choices=PROBLEM_TYPES,
     )
     export_dir: str | None = cli_flag(
-        None, "Also write a SavedModel for TF Serving here, as <export_dir>/<version>/.", free=True
+        None,
+        "Also write SavedModels for TF Serving here: text/<version>/ and features/<version>/.",
+        free=True,
     )
 
     def __post_init__(self) -> None:

@@ -1,0 +1,17 @@
+"""Writes SavedModels for TF Serving from a fine-tuned checkpoint, verified.
+
+python -m bert_tf.export --checkpoint=output/mnli/final_model --export_dir=output/mnli/export
+"""
+
+from bert_tf import cli
+from bert_tf.export.export_config import ExportConfig
+
+
+def main(config: ExportConfig) -> None:
+    from bert_tf.export import program  # imports TensorFlow, which --help does without
+
+    program.run(config)
+
+
+if __name__ == "__main__":
+    cli.run(ExportConfig, main)
