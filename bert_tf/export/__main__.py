@@ -5,13 +5,7 @@ python -m bert_tf.export --checkpoint=output/mnli/final_model --export_dir=outpu
 
 from bert_tf import cli
 from bert_tf.export.export_config import ExportConfig
-
-
-def main(config: ExportConfig) -> None:
-    from bert_tf.export import program  # imports TensorFlow, which --help does without
-
-    program.run(config)
-
+from bert_tf.export.program import run
 
 if __name__ == "__main__":
-    cli.run(ExportConfig, main)
+    cli.run(ExportConfig, run)

@@ -6,7 +6,14 @@ import dataclasses
 
 from bert_tf.run_config import cli_flag
 
-TASK_TYPES = ("classification", "regression", "multilabel")
+# task_type -> the Servable that exports it, as module and class: imported when it is used. The
+# class has `from_checkpoint(FineTuned)`.
+_CLASSIFIER = ("bert_tf.export.classification", "Classifier")
+SERVABLES = {
+    "classification": _CLASSIFIER,
+    "regression": _CLASSIFIER,
+    "multilabel": _CLASSIFIER,
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -26,7 +33,9 @@ class ExportConfig:
         required=True,
     )
     task_type: str | None = cli_flag(
-        None, "What the model was trained to do, where no task.json says so.", choices=TASK_TYPES
+        None,
+        "What the model was trained to do, where no task.json says so.",
+        choices=tuple(SERVABLES),
     )
     max_seq_length: int | None = cli_flag(
         None, "Longest input in word pieces, [CLS] and [SEP] included; by default as trained."

@@ -1,10 +1,15 @@
 """What `python -m bert_tf.export` does: a checkpoint's task -> its servable -> `export_model`."""
 
-from bert_tf.export import classification, export_model, finetuned
-from bert_tf.export.export_config import ExportConfig
+from __future__ import annotations
 
-# task_type -> FineTuned -> Servable
-SERVABLES = dict.fromkeys(classification.TASK_TYPES, classification.Classifier.from_checkpoint)
+import importlib
+from typing import TYPE_CHECKING
+
+from bert_tf.export import export_model, finetuned
+from bert_tf.export.export_config import SERVABLES, ExportConfig
+
+if TYPE_CHECKING:
+    from bert_tf.export.servable import Servable
 
 
 def run(config: ExportConfig) -> str:
@@ -15,12 +20,18 @@ def run(config: ExportConfig) -> str:
       ExportError: as `export_model`.
     """
     source = finetuned.read(config)
-    if source.task_type not in SERVABLES:
-        raise ValueError(
-            f"{config.checkpoint} was trained for {source.task_type}; what can be exported is "
-            f"{', '.join(SERVABLES)}"
-        )
-    servable = SERVABLES[source.task_type](source)
-    path = export_model(servable, config.export_dir, run_dir=finetuned.run_dir(config.checkpoint))
+    run_dir = finetuned.run_dir(config.checkpoint)
+    path = export_model(servable(source), config.export_dir, run_dir=run_dir)
     print(f"Exported and verified: {path}", flush=True)
     return path
+
+
+def servable(source: finetuned.FineTuned) -> Servable:
+    """The servable of the checkpoint's task. Raises ValueError as its `from_checkpoint`."""
+    if source.task_type not in SERVABLES:
+        raise ValueError(
+            f"{source.path} was trained for {source.task_type}; what can be exported is "
+            f"{', '.join(SERVABLES)}"
+        )
+    module, name = SERVABLES[source.task_type]
+    return getattr(importlib.import_module(module), name).from_checkpoint(source)
