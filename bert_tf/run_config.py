@@ -145,7 +145,9 @@ class RunConfig:
     num_tpu_cores: int = cli_flag(8, "Cores the TPU must have, with --use_tpu.", free=True)
 
     export_dir: str | None = cli_flag(
-        None, "Also write a SavedModel for TF Serving here, as <export_dir>/<version>/.", free=True
+        None,
+        "Also write SavedModels for TF Serving here: text/<version>/ and features/<version>/.",
+        free=True,
     )
 
     def __post_init__(self) -> None:

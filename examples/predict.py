@@ -6,14 +6,16 @@ python examples/predict.py EXPORT_DIR "first sentence" ["second sentence"]
 import sys
 from pathlib import Path
 
+import numpy as np
 import tensorflow as tf
 import tensorflow_text  # noqa: F401 - registers the tokenizer's ops
 
 
 def main() -> None:
     export_dir, text_a, *text_b = sys.argv[1:]
-    version = max(int(p.name) for p in Path(export_dir).iterdir() if p.name.isdigit())
-    model = tf.saved_model.load(f"{export_dir}/{version}")
+    text = Path(export_dir, "text")
+    version = max(int(p.name) for p in text.iterdir() if p.name.isdigit())
+    model = tf.saved_model.load(f"{text}/{version}")
     answer = model.signatures["serving_default"](
         text_a=tf.constant([text_a]), text_b=tf.constant(text_b or [""])
     )
@@ -21,7 +23,9 @@ def main() -> None:
     if "scores" in answer:  # a regression
         print(f"score:  {answer['scores'][0].numpy():.3f}")
     else:
-        print(f"label:  {answer['labels'][0].numpy().decode()}")
+        # One label; or where several may hold, the name of each that does and "" for the others.
+        labels = [label.decode() for label in np.ravel(answer["labels"][0]) if label]
+        print(f"label:  {' '.join(labels)}")
         print("probabilities:", " ".join(f"{p:.3f}" for p in answer["probabilities"][0].numpy()))
 
 

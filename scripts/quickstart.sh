@@ -18,7 +18,7 @@ if [ ! -f "$model/vocab.txt" ]; then
 fi
 
 export=--export_dir=output/mnli/export
-if [ -e output/mnli/export/1/saved_model.pb ]; then export=; fi
+if [ -e output/mnli/export/text/1/saved_model.pb ]; then export=; fi
 
 echo "== Fine-tuning on the MultiNLI sample: train, evaluate, predict, export"
 .venv/bin/python run_classifier.py --task_name=mnli --data_dir=examples/mnli \

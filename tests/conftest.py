@@ -26,3 +26,17 @@ def released_vocab(tmp_path_factory):
         return path
 
     return unpacked
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory):
+    """A tiny classifier, and the export_dir that it was exported to."""
+    import exporting
+
+    from bert_tf.export import export_model
+    from bert_tf.export.classification import Classifier
+
+    folder = tmp_path_factory.mktemp("exported")
+    servable = Classifier(**exporting.arguments(folder))
+    export_model(servable, str(folder / "export"), exporting.SAMPLES)
+    return servable, folder / "export"

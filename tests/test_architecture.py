@@ -19,7 +19,7 @@ PACKAGE = ROOT / "bert_tf"
 
 # Each level imports only from levels above it; modules of one folder may import each other.
 LEVELS = [
-    ["filesystem", "text_rules", "metrics", "run_config", "batching", "dropout"],
+    ["cli", "filesystem", "text_rules", "metrics", "run_config", "batching", "dropout"],
     ["config", "vocabulary", "wordpiece", "layers", "pooling", "normalizer_buffer"],
     ["tokenization", "encoder"],
     ["modeling", "graph_tokenization", "packing", "distribution"],
@@ -28,7 +28,6 @@ LEVELS = [
     ["train_step"],
     ["training", "export", "run_folder", "reporting"],
     ["tasks"],
-    ["cli"],
 ]
 LEVEL_OF = {name: level for level, names in enumerate(LEVELS) for name in names}
 

@@ -1,5 +1,6 @@
 """The exported SavedModels answer as Python does, anywhere, or do not exist."""
 
+import importlib.util
 import json
 import os
 import runpy
@@ -8,140 +9,149 @@ import sys
 import textwrap
 from pathlib import Path
 
+import exporting
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from exporting import LABELS, SAMPLES, python_logits, python_probabilities, serialized
 from tensorflow.core.protobuf import saved_model_pb2
 
-from bert_tf import export, heads
 from bert_tf.config import BertConfig
-from bert_tf.export import ExportError, export_classifier, signatures
-from bert_tf.packing import pack
+from bert_tf.export import (
+    ExportError,
+    classification,
+    export_model,
+    publication,
+    requests,
+    text,
+    verify,
+)
+from bert_tf.export.classification import Classifier
+from bert_tf.export.features import FEATURES
+from bert_tf.export.servable import Case, Model, Servable
 from bert_tf.tokenization import FullTokenizer
 
-LABELS = ["contradiction", "entailment", "中立"]
-WORDS = "the quick brown fox jump ##s ##ed over lazy dog . , ! ? ' word another short cafe naive"
-MAX_SEQ_LENGTH = 24
-SAMPLES = [("The quick brown fox", "jumped over"), ("Café naïve!", None), ("北京", "")]
+TINY = Path(__file__).parent / "tiny"
 PREDICT = Path(__file__).parents[1] / "examples" / "predict.py"
 CLASSIFIER_OUTPUTS = {"label_ids": tf.int32, "labels": tf.string, "probabilities": tf.float32}
-
-
-def write_vocab(folder: Path) -> Path:
-    characters = [chr(c) for c in range(ord("a"), ord("z") + 1)]
-    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS.split(), *characters]
-    tokens += [f"##{c}" for c in characters if c != "s"] + ["北", "京", "中", "国", "[", "]", "sep"]
-    path = folder / "vocab.txt"
-    path.write_text("\n".join(tokens) + "\n", encoding="utf-8")
-    return path
-
-
-def tiny_classifier(vocab_size: int, num_labels: int) -> tuple[BertConfig, keras.Model]:
-    config = BertConfig(
-        vocab_size=vocab_size,
-        hidden_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=32,
-        max_position_embeddings=32,
-        type_vocab_size=2,
-        initializer_range=0.5,
-    )
-    keras.utils.set_random_seed(3)
-    model = heads.classifier(config, num_labels)
-    scores = next(weight for weight in model.weights if weight.name == "output_weights")
-    scores.assign(scores * 50)  # so that answers differ from text to text
-    return config, model
-
-
-def export_arguments(folder: Path, num_labels: int = 3) -> dict:
-    vocab_file = write_vocab(folder)
-    config, model = tiny_classifier(len(FullTokenizer(str(vocab_file)).vocab), num_labels)
-    return {
-        "model": model,
-        "config": config,
-        "vocab_file": str(vocab_file),
-        "do_lower_case": True,
-        "max_seq_length": MAX_SEQ_LENGTH,
-        "label_list": LABELS[:num_labels],
-        "export_dir": str(folder / "export"),
-        "samples": SAMPLES,
-    }
-
-
-def python_probabilities(arguments: dict, text_a: str, text_b: str | None) -> np.ndarray:
-    tokenizer = FullTokenizer(arguments["vocab_file"], arguments["do_lower_case"])
-    ids, segments = pack(
-        tokenizer.encode(text_a),
-        None if text_b is None else tokenizer.encode(text_b),
-        cls_id=tokenizer.cls_token_id,
-        sep_id=tokenizer.sep_token_id,
-        max_seq_length=arguments["max_seq_length"],
-    )
-    rows = {"input_ids": [ids], "input_mask": [[1] * len(ids)], "segment_ids": [segments]}
-    logits = arguments["model"]({k: tf.constant(v) for k, v in rows.items()})["logits"]
-    return tf.nn.softmax(logits)[0].numpy()
-
-
-def run_python(code: str, *arguments: str) -> subprocess.CompletedProcess:
-    """Runs `code` in a new process, where bert_tf is importable only if `code` says so."""
-    hidden = "import sys; sys.modules['bert_tf'] = None\n"
-    return subprocess.run(
-        [sys.executable, "-c", hidden + textwrap.dedent(code), *arguments],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "2"},
-    )
+METHOD_OUTPUTS = {"classes": tf.string, "scores": tf.float32}
 
 
 @pytest.fixture(scope="module")
-def arguments(tmp_path_factory):
-    return export_arguments(tmp_path_factory.mktemp("export"))
+def servable(exported):
+    return exported[0]
 
 
 @pytest.fixture(scope="module")
-def folder(arguments):
-    return export_classifier(**arguments)
+def home(exported):
+    return exported[1]
 
 
 @pytest.fixture(scope="module")
-def features_folder(arguments, folder):
-    return os.path.join(arguments["export_dir"], "features", "1")
+def folder(home):
+    return str(home / "text" / "1")
 
 
-def test_layout(arguments, folder, features_folder):
-    assert folder == os.path.join(arguments["export_dir"], "1")
-    assert sorted(os.listdir(arguments["export_dir"])) == ["1", "features"]
-    assert os.listdir(os.path.dirname(features_folder)) == ["1"]
+@pytest.fixture(scope="module")
+def features_folder(home):
+    return str(home / "features" / "1")
+
+
+def test_layout(home, folder, features_folder, servable):
+    assert sorted(os.listdir(home)) == ["features", "text"]
+    assert os.listdir(home / "text") == os.listdir(home / "features") == ["1"]
     asset = Path(folder, "assets", "vocab.txt")
-    assert asset.read_bytes() == Path(arguments["vocab_file"]).read_bytes()
+    assert asset.read_bytes() == Path(servable.tokenizer.vocab_file).read_bytes()
+    for path in (folder, features_folder):
+        assert Path(path, "README.md").read_text().startswith("# classification: a fine-tuned BERT")
+        assert Path(path, requests.WARMUP_FILE).stat().st_size > 0
+
+
+class Doubler(Servable):
+    """The smallest servable: the features model doubles numbers, the text model also reads them."""
+
+    task_type, labels, example = "regression", [], 3
+
+    def __init__(self):
+        self.tokenizer = FullTokenizer(TINY / "vocab.txt")
+        self.config = BertConfig(self.tokenizer.num_tokens)
+        self.max_seq_length = 3
+
+    def features_model(self):
+        module = tf.Module()
+
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.int32, "numbers")])
+        def features(numbers):
+            return {"twice": 2 * numbers}
+
+        module.features = features
+        return Model(module, {"serving_default": features})
+
+    def text_model(self, features):
+        module = tf.Module()
+        module.model = features.module
+
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "numbers")])
+        def text(numbers):
+            return module.model.features(tf.strings.to_number(numbers, tf.int32))
+
+        module.text = text
+        return Model(module, {"serving_default": text})
+
+    def tricky_samples(self):
+        return [0, -5]
+
+    def answers(self, samples):
+        return [np.array(list(samples), np.int32)]
+
+    def features_cases(self, batch):
+        yield Case(
+            "serving_default", {"numbers": batch}, {"twice": 2 * batch}, list(map(str, batch))
+        )
+
+    def text_cases(self, batch):
+        (case,) = self.features_cases(batch)
+        yield case._replace(inputs={"numbers": np.array([str(x).encode() for x in batch], object)})
+
+
+def saved_model(folder: str) -> saved_model_pb2.SavedModel:
+    return saved_model_pb2.SavedModel.FromString(Path(folder, "saved_model.pb").read_bytes())
 
 
 def test_signatures(folder, features_folder):
-    text, features = tf.saved_model.load(folder), tf.saved_model.load(features_folder)
-    ids = {name: ([None, None], tf.int32) for name in signatures.FEATURES}
-    strings = {name: ([None], tf.string) for name in ("text_a", "text_b")}
-    wanted = {
-        (text, "serving_default"): strings,
-        (text, "single_sentence"): {"text_a": strings["text_a"]},
-        (text, "features"): ids,
-        (features, "serving_default"): ids,
-        (features, "features"): ids,
+    ids = {name: ([None, None], tf.int32) for name in FEATURES}
+    strings = {name: ([None], tf.string) for name in ("text_a", "text_b", "examples", "inputs")}
+    one = {
+        "features": (ids, CLASSIFIER_OUTPUTS),
+        "examples": ({"examples": strings["examples"]}, CLASSIFIER_OUTPUTS),
+        "classify": ({"inputs": strings["inputs"]}, METHOD_OUTPUTS),
     }
-    for (loaded, name), inputs in wanted.items():
-        signature = loaded.signatures[name]
-        specs = signature.structured_input_signature[1]
-        assert {k: (s.shape.as_list(), s.dtype) for k, s in specs.items()} == inputs
-        outputs = {k: s.dtype for k, s in signature.structured_outputs.items()}
-        assert outputs == CLASSIFIER_OUTPUTS
-    assert set(text.signatures) == {"serving_default", "single_sentence", "features"}
+    pair = {name: strings[name] for name in ("text_a", "text_b")}
+    own = {
+        folder: {
+            "serving_default": (pair, CLASSIFIER_OUTPUTS),
+            "single_sentence": ({"text_a": strings["text_a"]}, CLASSIFIER_OUTPUTS),
+        },
+        features_folder: {"serving_default": (ids, CLASSIFIER_OUTPUTS)},
+    }
+    for path, others in own.items():
+        found = {}
+        for name, signature in tf.saved_model.load(path).signatures.items():
+            specs = signature.structured_input_signature[1]
+            inputs = {k: (s.shape.as_list(), s.dtype) for k, s in specs.items()}
+            found[name] = (inputs, {k: s.dtype for k, s in signature.structured_outputs.items()})
+        assert found == one | others
+        (meta,) = saved_model(path).meta_graphs
+        methods = {k: s.method_name for k, s in meta.signature_def.items() if k in found}
+        predict = dict.fromkeys(found, "tensorflow/serving/predict")
+        assert methods == predict | {"classify": "tensorflow/serving/classify"}
 
 
-def test_text_signatures_answer_as_python(arguments, folder):
+def test_text_signatures_answer_as_python(servable, folder):
     loaded = tf.saved_model.load(folder).signatures
     texts = [*SAMPLES, ("fox " * 40, "dog " * 50), ("a\x00b", "dog"), ("", None)]
-    wanted = np.stack([python_probabilities(arguments, *pair) for pair in texts])
+    wanted = np.stack([python_probabilities(servable, *pair) for pair in texts])
     got = loaded["serving_default"](
         text_a=tf.constant([a for a, _ in texts]), text_b=tf.constant([b or "" for _, b in texts])
     )
@@ -155,52 +165,76 @@ def test_text_signatures_answer_as_python(arguments, folder):
     np.testing.assert_allclose(single["probabilities"][0], wanted[1], atol=1e-5)
 
 
-def test_text_model_needs_only_tensorflow_and_its_text_ops(arguments, folder):
-    done = run_python(
-        """
-        import json
-        import tensorflow as tf, tensorflow_text
-        serve = tf.saved_model.load(sys.argv[1]).signatures["serving_default"]
-        answers = serve(text_a=tf.constant(["Café naïve!"]), text_b=tf.constant(["dog"]))
-        print(json.dumps(answers["probabilities"].numpy().tolist()))
-        """,
-        folder,
-    )
-    assert done.returncode == 0, done.stderr
-    wanted = python_probabilities(arguments, "Café naïve!", "dog")
-    np.testing.assert_allclose(json.loads(done.stdout)[0], wanted, atol=1e-5)
+def examples_of(servable: Classifier) -> list[bytes]:
+    """One as short as its text, one padded as Google's records are."""
+    rows = []
+    for padding, pair in zip((0, 9), SAMPLES, strict=False):
+        ids, segments = servable.row(*pair)
+        zeros = [0] * padding
+        mask = [1] * len(ids) + zeros
+        rows.append(
+            serialized(input_ids=ids + zeros, input_mask=mask, segment_ids=segments + zeros)
+        )
+    return rows
+
+
+def test_serialized_examples(servable, folder, features_folder):
+    examples = tf.constant(examples_of(servable))
+    wanted = np.stack([python_probabilities(servable, *pair) for pair in SAMPLES[:2]])
+    for path in (folder, features_folder):
+        loaded = tf.saved_model.load(path).signatures
+        got = loaded["examples"](examples=examples)
+        np.testing.assert_allclose(got["probabilities"], wanted, atol=1e-5)
+        got = loaded["classify"](inputs=examples)
+        np.testing.assert_allclose(got["scores"], wanted, atol=1e-5)
+        assert got["classes"].numpy().tolist() == [[label.encode() for label in LABELS]] * 2
+
+
+@pytest.mark.parametrize(
+    "features",
+    [
+        {},
+        {"input_ids": [2, 3], "input_mask": [1, 1]},
+        {"input_ids": [2, 3], "input_mask": [1], "segment_ids": [0, 0]},
+    ],
+)
+def test_incomplete_examples_are_refused(features_folder, features):
+    classify = tf.saved_model.load(features_folder).signatures["classify"]
+    good = {"input_ids": [2, 3], "input_mask": [1, 1], "segment_ids": [0, 0]}
+    with pytest.raises(tf.errors.InvalidArgumentError, match="needs input_ids, input_mask, segm"):
+        classify(inputs=tf.constant([serialized(**good), serialized(**features)]))
 
 
 def predict(monkeypatch, capsys, *arguments: str) -> str:
     """What examples/predict.py prints."""
+    capsys.readouterr()
     monkeypatch.setattr(sys, "argv", ["predict.py", *arguments])
     runpy.run_path(str(PREDICT), run_name="__main__")
     return capsys.readouterr().out
 
 
-def test_predict_example(arguments, folder, monkeypatch, capsys):
-    shown = predict(monkeypatch, capsys, arguments["export_dir"], "The quick brown fox", "dog")
-    wanted = python_probabilities(arguments, "The quick brown fox", "dog")
+def test_predict_example(home, servable, folder, monkeypatch, capsys):
+    shown = predict(monkeypatch, capsys, str(home), "The quick brown fox", "dog")
+    wanted = python_probabilities(servable, "The quick brown fox", "dog")
     assert f"label:  {LABELS[wanted.argmax()]}\n" in shown
     assert "probabilities: " + " ".join(f"{p:.3f}" for p in wanted) in shown
 
 
 def graph_ops(folder: str) -> set[str]:
     """Every op in the graph and in its function library."""
-    model = saved_model_pb2.SavedModel()
-    model.ParseFromString(Path(folder, "saved_model.pb").read_bytes())
-    (meta,) = model.meta_graphs
+    (meta,) = saved_model(folder).meta_graphs
     nodes = list(meta.graph_def.node)
     for function in meta.graph_def.library.function:
         nodes += function.node_def
     return {node.op for node in nodes}
 
 
-def test_features_model_needs_only_tensorflow(arguments, folder, features_folder):
+def test_features_model_needs_only_tensorflow(servable, folder, features_folder):
     rows = {"input_ids": [[2, 6, 3, 0]], "input_mask": [[1, 1, 1, 0]], "segment_ids": [[0] * 4]}
-    done = run_python(
+    code = textwrap.dedent(
         """
-        import json
+        import json, sys
+        sys.modules["bert_tf"] = None
         import tensorflow as tf
         from tensorflow.python.framework import op_def_registry
         from tensorflow.python.tools import saved_model_cli
@@ -212,16 +246,20 @@ def test_features_model_needs_only_tensorflow(arguments, folder, features_folder
         print(json.dumps([unknown, answers["probabilities"].numpy().tolist()]))
         sys.argv = ["saved_model_cli", "show", "--dir", folder, "--all"]
         saved_model_cli.main()
-        """,
-        features_folder,
-        json.dumps(rows),
-        json.dumps(sorted(graph_ops(features_folder))),
+        """
+    )
+    ops = sorted(graph_ops(features_folder))
+    done = subprocess.run(
+        [sys.executable, "-c", code, features_folder, json.dumps(rows), json.dumps(ops)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "2"},
     )
     assert done.returncode == 0, done.stderr
     answers, shown = done.stdout.split("\n", 1)
     unknown, probabilities = json.loads(answers)
     assert unknown == []
-    logits = arguments["model"]({k: tf.constant(v) for k, v in rows.items()})["logits"]
+    logits = servable.model({k: tf.constant(v) for k, v in rows.items()})["logits"]
     np.testing.assert_allclose(probabilities, tf.nn.softmax(logits), atol=1e-5)
     assert "signature_def['serving_default']" in shown and "inputs['input_ids']" in shown
     python_ops = {"PyFunc", "PyFuncStateless", "EagerPyFunc"}
@@ -229,54 +267,104 @@ def test_features_model_needs_only_tensorflow(arguments, folder, features_folder
 
 
 def test_next_free_version(tmp_path):
-    for name in ("5", "unfinished-1a2b", "features/7", "done/text", "done/features"):
+    for name in ("text/5", "features/7", "unfinished-1a2b", "done/text", "done/features"):
         (tmp_path / name).mkdir(parents=True)
-    published = export._publish(
-        str(tmp_path / "done" / "text"), str(tmp_path / "done" / "features"), str(tmp_path)
-    )
-    assert published == str(tmp_path / "8")
-    assert sorted(os.listdir(tmp_path)) == ["5", "8", "done", "features", "unfinished-1a2b"]
+    published = publication._publish(str(tmp_path / "done"), str(tmp_path))
+    assert published == str(tmp_path / "text" / "8")
+    assert sorted(os.listdir(tmp_path)) == ["done", "features", "text", "unfinished-1a2b"]
+    assert sorted(os.listdir(tmp_path / "text")) == ["5", "8"]
     assert sorted(os.listdir(tmp_path / "features")) == ["7", "8"]
 
 
 def test_regression_gives_scores(tmp_path, monkeypatch, capsys):
-    arguments = export_arguments(tmp_path, num_labels=1)
-    path = export_classifier(**{**arguments, "label_list": []}, regression=True)
-    answer = tf.saved_model.load(path).signatures["single_sentence"](tf.constant(["fox", "dog"]))
-    assert set(answer) == {"scores"} and answer["scores"].shape == [2]
-    shown = predict(monkeypatch, capsys, arguments["export_dir"], "fox")
-    assert f"score:  {answer['scores'][0]:.3f}\n" in shown
+    servable = Classifier(**exporting.arguments(tmp_path, "regression"))
+    path = export_model(servable, str(tmp_path / "export"), SAMPLES)
+    loaded = tf.saved_model.load(path).signatures
+    wanted = [python_logits(servable, *pair)[0] for pair in [("fox", None), ("dog", None)]]
+    answer = loaded["single_sentence"](tf.constant(["fox", "dog"]))
+    assert set(answer) == {"scores"}
+    np.testing.assert_allclose(answer["scores"], wanted, rtol=1e-5)
+    assert "classify" not in loaded
+    answer = loaded["regress"](inputs=tf.constant(examples_of(servable)))
+    wanted = [python_logits(servable, *pair)[0] for pair in SAMPLES[:2]]
+    np.testing.assert_allclose(answer["outputs"], wanted, rtol=1e-5)
+    (meta,) = saved_model(path).meta_graphs
+    assert meta.signature_def["regress"].method_name == "tensorflow/serving/regress"
+    shown = predict(monkeypatch, capsys, str(tmp_path / "export"), "The quick brown fox", "jumped")
+    assert "score:  " in shown
+
+
+def test_multilabel_gives_each_label_its_own_probability(tmp_path, monkeypatch, capsys):
+    servable = Classifier(**exporting.arguments(tmp_path, "multilabel"))
+    path = export_model(servable, str(tmp_path / "export"), SAMPLES)
+    loaded = tf.saved_model.load(path).signatures
+    wanted = np.stack([tf.sigmoid(python_logits(servable, *pair)) for pair in SAMPLES])
+    answer = loaded["serving_default"](
+        text_a=tf.constant([a for a, _ in SAMPLES]),
+        text_b=tf.constant([b or "" for _, b in SAMPLES]),
+    )
+    np.testing.assert_allclose(answer["probabilities"], wanted, atol=1e-5)
+    chosen = wanted >= 0.5
+    assert 0 < chosen.sum() < chosen.size
+    np.testing.assert_array_equal(answer["label_ids"], chosen)
+    names = [[x if c else "" for x, c in zip(LABELS, row, strict=True)] for row in chosen]
+    assert [[x.decode() for x in row] for row in answer["labels"].numpy()] == names
+    answer = loaded["classify"](inputs=tf.constant(examples_of(servable)))
+    np.testing.assert_allclose(answer["scores"], wanted[:2], atol=1e-5)
+    shown = predict(monkeypatch, capsys, str(tmp_path / "export"), "Café naïve!")
+    assert f"label:  {' '.join(filter(None, names[1]))}\n" in shown
 
 
 def test_a_bfloat16_model_is_served_in_float32(tmp_path):
-    float32 = export_arguments(tmp_path)
+    float32 = exporting.arguments(tmp_path)
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
-        _, model = tiny_classifier(float32["config"].vocab_size, 3)
-        path = export_classifier(**{**float32, "model": model})
+        _, model = exporting.tiny_classifier(float32["config"].vocab_size, 3)
+        path = export_model(Classifier(**{**float32, "model": model}), str(tmp_path / "export"))
         assert keras.config.dtype_policy().name == "mixed_bfloat16"
     finally:
         keras.config.set_dtype_policy("float32")
     serve = tf.saved_model.load(path).signatures["serving_default"]
     answer = serve(text_a=tf.constant(["the fox"]), text_b=tf.constant(["dog"]))
-    wanted = python_probabilities(float32, "the fox", "dog")  # same seed, so the same weights
+    # The same seed made the same weights.
+    wanted = python_probabilities(Classifier(**float32), "the fox", "dog")
     np.testing.assert_allclose(answer["probabilities"][0], wanted, atol=1e-5)
 
 
 def wrong_case(monkeypatch):
-    make = signatures.GraphTokenizer
-    monkeypatch.setattr(signatures, "GraphTokenizer", lambda file, lower: make(file, not lower))
+    make = text.GraphTokenizer
+    monkeypatch.setattr(text, "GraphTokenizer", lambda file, lower: make(file, not lower))
 
 
 def wrong_logits(monkeypatch):
-    answers = signatures._answers
-    monkeypatch.setattr(signatures, "_answers", lambda x, *rest: answers(x * 1.001, *rest))
+    answers = Classifier._graph_answers
+    monkeypatch.setattr(
+        Classifier, "_graph_answers", lambda self, x: answers(self, {"logits": x["logits"] * 1.001})
+    )
 
 
 def wrong_labels(monkeypatch):
-    answers = signatures._answers
+    answers = Classifier._graph_answers
+
+    def reversed_names(self, outputs):
+        found = answers(self, outputs)
+        return found | {"labels": tf.gather(tf.constant(LABELS), 2 - found["label_ids"])}
+
+    monkeypatch.setattr(Classifier, "_graph_answers", reversed_names)
+
+
+def wrong_classes(monkeypatch):
     monkeypatch.setattr(
-        signatures, "_answers", lambda x, labels, *rest: answers(x, labels[::-1], *rest)
+        classification.tf, "broadcast_to", lambda x, to: tf.tile([x[::-1]], [to[0], 1])
+    )
+
+
+def forgotten_signature(monkeypatch):
+    cases = Classifier._shared_cases
+    monkeypatch.setattr(
+        Classifier,
+        "_shared_cases",
+        lambda self, batch: (case for case in cases(self, batch) if case.function != "examples"),
     )
 
 
@@ -285,24 +373,48 @@ def wrong_labels(monkeypatch):
     [
         (
             wrong_case,
-            r"input_ids of 'Café naïve!': Python \[2, 23, 24, 17, 3\], SavedModel \[2, 1, ",
+            r"input_ids of 'Café naïve!' from tokenize: "
+            r"Python \[2, 23, 24, 17, 3\], SavedModel \[2, 1, ",
         ),
-        (wrong_logits, r"probabilities of .* from signature serving_default: Python \["),
+        (wrong_logits, r"probabilities of .* from serving_default: Python \["),
         (wrong_labels, r"labels of signature serving_default"),
+        (wrong_classes, r"classes of .* from classify: Python \[b'contradiction', "),
+        (forgotten_signature, r"not every signature was called: examples"),
     ],
 )
 def test_a_model_that_answers_otherwise_is_not_exported(tmp_path, monkeypatch, spoil, said):
-    arguments = export_arguments(tmp_path)
+    servable = Classifier(**exporting.arguments(tmp_path))
     spoil(monkeypatch)
     with pytest.raises(ExportError, match=said):
-        export_classifier(**arguments)
-    assert os.listdir(arguments["export_dir"]) == []
+        export_model(servable, str(tmp_path / "export"), SAMPLES)
+    assert os.listdir(tmp_path / "export") == []
+
+
+def test_warm_up_requests_are_replayed_before_the_export_counts(tmp_path, monkeypatch):
+    log = requests._prediction_log
+
+    def other_number(case):
+        return log(case._replace(inputs={name: x + x for name, x in case.inputs.items()}))
+
+    monkeypatch.setattr(requests, "_prediction_log", other_number)
+    with pytest.raises(ExportError, match="twice of 3 from serving_default: Python"):
+        export_model(Doubler(), str(tmp_path / "export"))
+    assert os.listdir(tmp_path / "export") == []
+
+
+def test_without_the_serving_api_there_is_no_warm_up_file(tmp_path, monkeypatch, capsys):
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: find_spec(name) if "serving" not in name else None
+    )
+    path = export_model(Doubler(), str(tmp_path / "export"))
+    assert "pip install bert_tf[serving]), so no warm-up requests" in capsys.readouterr().out
+    assert not Path(path, "assets.extra").exists()
 
 
 def test_no_version_appears_unless_all_is_done(tmp_path, monkeypatch):
     """Versions appear by renaming, last of all: a process killed before leaves none."""
-    arguments = export_arguments(tmp_path)
-    export_dir = Path(arguments["export_dir"])
+    export_dir = tmp_path / "export"
     rename, seen = tf.io.gfile.rename, []
 
     def full_disk(source, target):
@@ -313,20 +425,31 @@ def test_no_version_appears_unless_all_is_done(tmp_path, monkeypatch):
 
     monkeypatch.setattr(tf.io.gfile, "rename", full_disk)
     with pytest.raises(OSError, match="no space left"):
-        export_classifier(**arguments)
+        export_model(Doubler(), str(export_dir))
     assert seen == [[], ["1"]]
-    assert [path.name for path in export_dir.rglob("*")] == ["features"]
+    assert sorted(path.name for path in export_dir.rglob("*")) == ["features", "text"]
+
+
+def test_remote_folders():
+    path = export_model(Doubler(), "ram://export")
+    assert path == "ram://export/text/1"
+    assert sorted(tf.io.gfile.listdir("ram://export")) == ["features", "text"]
+    assert tf.io.gfile.exists(f"ram://export/features/1/{requests.WARMUP_FILE}")
+    assert verify.call(tf.saved_model.load(path), "serving_default", {"numbers": ["7"]}) == {
+        "twice": 14
+    }
 
 
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"label_list": ["a", "b"]}, "not a classifier of this config with 2 outputs"),
+        ({"labels": ["a", "b"]}, "not a classifier of this config with 2 outputs"),
+        ({"labels": []}, r"task_type='classification' with labels=\[\]"),
+        ({"task_type": "regression"}, r"task_type='regression' with labels=\['contr"),
         ({"max_seq_length": 33}, "33 tokens exceed this model's 32 positions"),
     ],
 )
-def test_arguments_that_do_not_fit(arguments, tmp_path, change, said):
-    export_dir = tmp_path / "none"
+def test_arguments_that_do_not_fit(tmp_path, change, said):
     with pytest.raises(ValueError, match=said):
-        export_classifier(**{**arguments, "export_dir": str(export_dir), **change})
-    assert not export_dir.exists()
+        export_model(Classifier(**exporting.arguments(tmp_path) | change), str(tmp_path / "none"))
+    assert not (tmp_path / "none").exists()

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = [
     "LoadReport",
     "Location",
+    "architecture",
     "from_pretrained",
     "global_step",
     "load",
@@ -89,19 +90,15 @@ def load(
     return assign(model, read(path, optimizer_state=False), os.fspath(path), allow_partial)
 
 
-def from_pretrained(
-    path: str | os.PathLike[str],
-) -> tuple[BertConfig, FullTokenizer, BertModel]:
-    """A checkpoint's config, its tokenizer, and its encoder, built and loaded.
+def architecture(path: str | os.PathLike[str]) -> tuple[BertConfig, FullTokenizer]:
+    """A checkpoint's config and its tokenizer, from the files beside the weights.
 
-    Where the checkpoint has no pooler, neither has the model: nothing in it is random.
     Whether the tokenizer lower-cases is decided as `locate(path).case_reason` says.
 
     Raises:
-      ValueError: a part is missing or does not fit the others; the message names it.
+      ValueError: one is missing or they do not fit each other; the message names it.
     """
-    from bert_tf import modeling, tokenization
-    from bert_tf.checkpoints.loading import assign
+    from bert_tf import tokenization
     from bert_tf.config import BertConfig
 
     place = locate(path)
@@ -110,6 +107,23 @@ def from_pretrained(
     config = BertConfig.from_json_file(config_file)
     tokenizer = tokenization.FullTokenizer(vocab_file, bool(place.do_lower_case))
     tokenization.validate_vocab_size(vocab_file, tokenizer.num_tokens, config.vocab_size)
+    return config, tokenizer
+
+
+def from_pretrained(
+    path: str | os.PathLike[str],
+) -> tuple[BertConfig, FullTokenizer, BertModel]:
+    """A checkpoint's config, its tokenizer, and its encoder, built and loaded.
+
+    Where the checkpoint has no pooler, neither has the model: nothing in it is random.
+
+    Raises:
+      ValueError: as `architecture`, or a weight of the encoder is missing or of another shape.
+    """
+    from bert_tf import modeling
+    from bert_tf.checkpoints.loading import assign
+
+    config, tokenizer = architecture(path)
     tensors = read(path, optimizer_state=False)
     model = modeling.BertModel(config, add_pooler="bert/pooler/dense/kernel" in tensors)
     assign(model, tensors, os.fspath(path))

@@ -38,9 +38,8 @@ def save(
       format: "google", "huggingface" or "keras". Only Google's keeps an optimizer's state.
       config: written beside the weights; a model's own if not given. The last two formats need it.
       vocab_file: copied beside the weights if given.
-      do_lower_case: noted beside the weights if given, in tokenizer_config.json.
-      labels: a classifier's, noted beside the weights if given: labels.json (and config.json).
-      task: noted beside the weights if given, in task.json; see `saved_task`.
+      do_lower_case, labels, task: noted beside the weights if given, in tokenizer_config.json,
+        labels.json (a classifier's; also in config.json) and task.json (see `saved_task`).
 
     Raises:
       ValueError: an unknown format, a config is needed, or the labels are not the classifier's.
@@ -49,7 +48,8 @@ def save(
     if format not in location.FORMATS:
         raise ValueError(f"format={format!r}; use one of {', '.join(location.FORMATS)}")
     path = _target(os.fspath(path), format)
-    config = config or getattr(getattr(source, "bert", source), "config", None)  # a model's
+    if not isinstance(source, Mapping):
+        config = config or getattr(getattr(source, "bert", source), "config", None)
     beside = _small_files(vocab_file, do_lower_case, labels, task)
     if config is not None and format != location.HUGGING_FACE:
         beside[_CONFIG_FILE] = config.to_json_string().encode()

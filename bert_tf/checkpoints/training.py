@@ -131,8 +131,9 @@ class CheckpointManager:
             return None
         try:
             best = json.loads(filesystem.read_bytes(path))
+            name, score = os.path.join("", best["checkpoint"]), float(best["score"])
             history = tuple((int(step), float(score)) for step, score in best.get("history", ()))
-            return _Best(str(best["checkpoint"]), float(best["score"]), history)
+            return _Best(name, score, history)
         except (ValueError, TypeError, KeyError) as error:
             logging.warning(
                 "%s is damaged (%r): which checkpoint is best is not known until the next "

@@ -20,13 +20,15 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from bert_tf import export, filesystem, heads
+from bert_tf import filesystem, heads
 from bert_tf.data import statistics
 from bert_tf.data.examples import InputExample
 from bert_tf.data.features import Packing, pool_windows
 from bert_tf.data.records import RecordFile
 from bert_tf.data.submissions import submission
 from bert_tf.data.text_files import BadRows
+from bert_tf.export import classification as export_classification
+from bert_tf.export import export_model
 from bert_tf.tasks import feature_files, objectives, result_files, sentence_data
 from bert_tf.tasks.classification_config import ClassificationConfig
 from bert_tf.tasks.evaluated import Evaluated, collapse
@@ -229,15 +231,16 @@ class Classifier(Program[ClassificationConfig]):
         there = (s for s in self.task.splits if self.task.has(config.data_dir, s))
         split = next(there, None)
         examples = self._examples(split)[:32] if split else []
-        self.written["export"] = export.export_classifier(
+        servable = export_classification.Classifier(
             self.model,
-            config=self.bert_config,
-            vocab_file=self.tokenizer.vocab_file,
-            do_lower_case=self.tokenizer.do_lower_case,
-            max_seq_length=config.max_seq_length,
-            label_list=self.labels,
-            export_dir=config.export_dir,
-            samples=[(e.text_a, e.text_b) for e in examples],
-            regression=self.task.regression,
+            self.bert_config,
+            self.tokenizer,
+            config.max_seq_length,
+            self.labels,
+            self.task.problem_type,
+        )
+        samples = [(e.text_a, e.text_b) for e in examples]
+        self.written["export"] = export_model(
+            servable, config.export_dir, samples, run_dir=config.output_dir
         )
         print(f"Exported and verified: {self.written['export']}", flush=True)

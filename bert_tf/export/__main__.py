@@ -1,0 +1,11 @@
+"""Writes SavedModels for TF Serving from a fine-tuned checkpoint, verified.
+
+python -m bert_tf.export --checkpoint=output/mnli/final_model --export_dir=output/mnli/export
+"""
+
+from bert_tf import cli
+from bert_tf.export.export_config import ExportConfig
+from bert_tf.export.program import run
+
+if __name__ == "__main__":
+    cli.run(ExportConfig, run)

@@ -1,0 +1,213 @@
+"""The model card: what an exported model is, in Markdown, for those who find it later.
+
+Nothing in it is a claim of ours: it says what the run noted, what the files hold, and what
+nobody measured.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from bert_tf import filesystem
+from bert_tf.checkpoints.location import read_json
+
+CARD_FILE = "README.md"
+_PACKAGES = ("bert_tf", "tensorflow", "tensorflow-text", "keras")
+_USES = {
+    "classification": "Gives a text, or a pair of texts, one label out of those below.",
+    "multilabel": "Gives a text, or a pair of texts, any number of the labels below.",
+    "regression": "Gives a text, or a pair of texts, a number.",
+    "question_answering": "Finds the answer to a question in a text.",
+    "tagging": "Finds the entities, or other tagged stretches, of a text.",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Signature:
+    """How a model may be called.
+
+    Attributes:
+      model: the folder it is in, "text" or "features".
+      name: the signature's.
+      method: "predict", "classify" or "regress".
+      inputs, outputs: name -> type and shape.
+      request: the body of an example request, JSON.
+    """
+
+    model: str
+    name: str
+    method: str
+    inputs: Mapping[str, str]
+    outputs: Mapping[str, str]
+    request: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """What a training noted: run.json and metrics.json, empty where they are not there."""
+
+    flags: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    data_sha256: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    versions: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    metrics: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Card:
+    """What goes onto the card; `config` is the architecture as in bert_config.json."""
+
+    task_type: str
+    labels: Sequence[str]
+    max_seq_length: int
+    config: Mapping[str, Any]
+    do_lower_case: bool
+    signatures: Sequence[Signature]
+    run: Run
+
+
+def read_run(folder: str | None) -> Run:
+    """What run.json and metrics.json in a folder say. Raises ValueError if one is damaged."""
+    found = {}
+    for name in ("run.json", "metrics.json"):
+        path = os.path.join(folder or "", name)
+        found[name] = read_json(path, dict) if folder and filesystem.is_file(path) else {}
+    run = found["run.json"]
+    parts = {part: run.get(part) or {} for part in ("flags", "data_sha256", "versions")}
+    return Run(**parts, metrics=found["metrics.json"])
+
+
+def text(card: Card) -> str:
+    """The card."""
+    task_name = card.run.metrics.get("task_name") or card.run.flags.get("task_name")
+    parts = [
+        f"# {task_name or card.task_type}: a fine-tuned BERT",
+        f"Task: {card.task_type}. {_USES[card.task_type]}",
+        *_labels(card.labels),
+        *_data(card.run),
+        *_metrics(card.run.metrics),
+        *_limits(card),
+        *_signatures(card.signatures),
+        *_making(card),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _labels(labels: Sequence[str]) -> Iterator[str]:
+    if labels:
+        yield "## Labels"
+        yield "In the order of the outputs:"
+        yield _fenced(json.dumps(list(labels), ensure_ascii=False))
+
+
+def _data(run: Run) -> Iterator[str]:
+    yield "## Data"
+    if not run.data_sha256:
+        yield "No run.json was found beside the weights: what they were trained on is not known."
+        return
+    yield "Trained on files with these SHA-256 fingerprints:"
+    yield _table(("what", "sha256"), run.data_sha256.items())
+
+
+def _metrics(metrics: Mapping[str, Any]) -> Iterator[str]:
+    yield "## Metrics"
+    rows = list(_leaves(metrics))
+    if rows:
+        yield "From metrics.json of the run; those of `eval` were measured on its development set."
+        yield _table(("what", "value"), rows)
+    else:
+        yield "None was found beside the weights."
+
+
+def _leaves(value: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    for name, inner in value.items():
+        if isinstance(inner, Mapping):
+            yield from _leaves(inner, f"{above}{name} ")
+        else:
+            yield above + name, inner
+
+
+def _limits(card: Card) -> Iterator[str]:
+    yield "## Intended use and limits"
+    case = "lower-cased and stripped of accents" if card.do_lower_case else "read with its case"
+    yield (
+        f"For text of the kind it was trained on. Text is {case}; of an input only "
+        f"{card.max_seq_length} word pieces count, [CLS] and [SEP] included. The `features` model "
+        f"takes up to {card.config['max_position_embeddings']}, but was not trained beyond."
+    )
+    yield (
+        "Scores order answers; whether a score of 0.9 is right nine times in ten was not measured "
+        "unless the metrics say so. Other domains, languages and kinds of text, fairness between "
+        "groups of people and resistance to hostile input were not measured; what the pre-trained "
+        "weights and the training data are biased to, the answers are too. Not for decisions about "
+        "people without a person's review."
+    )
+
+
+def _signatures(signatures: Sequence[Signature]) -> Iterator[str]:
+    yield "## Signatures"
+    yield (
+        "`text/<version>` and `features/<version>` are two models for TF Serving (`?` is any size):"
+    )
+    columns = ("model", "signature", "method", "takes", "answers")
+    yield _table(
+        columns,
+        [(s.model, s.name, s.method, _listed(s.inputs), _listed(s.outputs)) for s in signatures],
+    )
+    yield "Bodies of example requests to TF Serving's REST interface:"
+    for s in signatures:
+        yield f"`POST /v1/models/MODEL:{s.method}`, {s.model}, `{s.name}`:"
+        yield _fenced(s.request)
+
+
+def _listed(values: Mapping[str, str]) -> str:
+    return ", ".join(f"{name}: {kind}" for name, kind in sorted(values.items()))
+
+
+def _making(card: Card) -> Iterator[str]:
+    yield "## How it was made"
+    versions = {name: metadata.version(name) for name in _PACKAGES}
+    made = ", ".join(f"{name} {version}" for name, version in versions.items())
+    revision = git_revision()
+    yield f"Exported with {made}{f', git revision {revision}' if revision else ''}."
+    if card.run.versions:
+        trained = ", ".join(f"{name} {version}" for name, version in card.run.versions.items())
+        yield f"Trained with {trained}."
+    if card.run.flags:
+        yield "Flags that training depended on:"
+        flags = (f"--{name}={value}" for name, value in card.run.flags.items() if value is not None)
+        yield _fenced("\n".join(flags))
+    yield "Architecture:"
+    yield _fenced(json.dumps(dict(card.config), indent=2, sort_keys=True))
+
+
+def git_revision() -> str | None:
+    """The commit of the source tree that this module runs from, if it is in one."""
+    root = Path(__file__).resolve().parents[2]
+    if not (root / ".git").exists():
+        return None
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40"]
+    try:
+        ran = subprocess.run(command, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):  # no git, or no access
+        return None
+    return ran.stdout.strip()
+
+
+def _fenced(content: str) -> str:
+    return f"```\n{content}\n```"
+
+
+def _table(columns: Sequence[str], rows: Any) -> str:
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "\n".join(f"| {' | '.join(map(_cell, line))} |" for line in lines)
+
+
+def _cell(value: Any) -> str:
+    return " ".join(str(value).split()).replace("|", "\\|")

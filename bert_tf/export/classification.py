@@ -1,0 +1,273 @@
+"""Sequence classification as SavedModel signatures; regression and several labels a text as well.
+
+B batch, F from-length, L labels. What signatures answer, by task_type:
+
+    classification   label_ids int32 [B], labels string [B], probabilities float32 [B, L] (softmax)
+    multilabel       label_ids int32 [B, L], 1 where the probability is at least THRESHOLD, else 0;
+                     labels string [B, L], the name there and "" else;
+                     probabilities float32 [B, L] (sigmoid)
+    regression       scores float32 [B]
+
+`classify` answers with `classes` string [B, L] and `scores` float32 [B, L], every label with its
+probability, and `regress` with `outputs` float32 [B], as TF Serving's methods want it.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from bert_tf import heads
+from bert_tf.config import BertConfig
+from bert_tf.export import ExportError
+from bert_tf.export.features import (
+    FEATURES,
+    FeaturesModule,
+    Tensors,
+    float32_copy,
+    padded,
+    serialize_examples,
+)
+from bert_tf.export.finetuned import FineTuned
+from bert_tf.export.servable import TOLERANCE, Arrays, Case, Model, Servable
+from bert_tf.export.text import TextModule, shown
+from bert_tf.graph_tokenization import pack_pairs
+from bert_tf.packing import pack
+from bert_tf.tokenization import FullTokenizer
+
+TASK_TYPES = ("classification", "regression", "multilabel")
+THRESHOLD = 0.5
+BATCH_SIZE = 8
+
+Sample = tuple[str, str | None]  # text_a, text_b
+
+
+class Batch(NamedTuple):
+    """Samples and what Python makes of them."""
+
+    samples: list[Sample]
+    features: Arrays  # FEATURES, int32 [B, F]
+    scores: np.ndarray  # float [B] of a regression, else probabilities [B, L]
+
+
+class Classifier(Servable):
+    """A model of `heads.classifier`, trained under any tf.distribute strategy.
+
+    Texts are cut to `max_seq_length` pieces as in training. A regression has no labels.
+
+    Raises: ValueError for arguments that do not fit together.
+    """
+
+    example = ("An example of a sentence.", None)
+
+    def __init__(
+        self,
+        model: keras.Model,
+        config: BertConfig,
+        tokenizer: FullTokenizer,
+        max_seq_length: int,
+        labels: list[str],
+        task_type: str = "classification",
+    ):
+        super().__init__(config, tokenizer, max_seq_length)
+        if task_type not in TASK_TYPES or bool(labels) == (task_type == "regression"):
+            raise ValueError(f"task_type={task_type!r} with labels={labels!r:.80}: do not fit")
+        self.task_type, self.labels = task_type, labels
+        outputs = len(labels) or 1
+        self.model = float32_copy(
+            model,
+            lambda: heads.classifier(config, outputs),
+            f"a classifier of this config with {outputs} outputs",
+        )
+
+    @classmethod
+    def from_checkpoint(cls, source: FineTuned) -> "Classifier":
+        """The classifier in a checkpoint. Raises ValueError if labels are missing or too many."""
+        outputs = source.num_outputs()
+        labels = [] if source.task_type == "regression" else source.named_labels(outputs)
+        if not labels and outputs != 1:
+            raise ValueError(
+                f"{source.path} has {outputs} outputs, but a regression has one; give --labels, or "
+                "--task_type=classification or multilabel"
+            )
+        model = source.load(heads.classifier(source.config, outputs))
+        settings = source.config, source.tokenizer, source.max_seq_length
+        return cls(model, *settings, labels, source.task_type)
+
+    # ------------------------------------------------ texts to rows, in Python and in the graph
+
+    def row(self, text_a: str, text_b: str | None) -> tuple[list[int], list[int]]:
+        """Texts -> (input_ids, segment_ids), not padded."""
+        encode = self.tokenizer.encode
+        return pack(
+            encode(text_a),
+            None if text_b is None else encode(text_b),
+            cls_id=self.tokenizer.cls_token_id,
+            sep_id=self.tokenizer.sep_token_id,
+            max_seq_length=self.max_seq_length,
+        )
+
+    def graph_rows(self, a: tf.RaggedTensor, b: tf.RaggedTensor) -> Tensors:
+        """The same for a batch of ids [B, (pieces)] -> FEATURES, int32 [B, F]."""
+        special = self.tokenizer.cls_token_id, self.tokenizer.sep_token_id
+        packed = pack_pairs(a, b, *special, self.max_seq_length)
+        return dict(zip(FEATURES, packed, strict=True))
+
+    # ----------------------------------------------------------------------------- the graphs
+
+    def features_model(self) -> Model:
+        module = FeaturesModule(self.model, self._graph_answers)
+        name = "regress" if self.task_type == "regression" else "classify"
+
+        @tf.function(autograph=False, input_signature=[tf.TensorSpec([None], tf.string, "inputs")])
+        def method(inputs):
+            answers = module.examples(inputs)
+            if self.task_type == "regression":
+                return {"outputs": answers["scores"]}
+            scores = answers["probabilities"]
+            classes = tf.broadcast_to(tf.constant(self.labels), tf.shape(scores))
+            return {"classes": classes, "scores": scores}
+
+        setattr(module, name, method)
+        signatures = {"features": module.features, "examples": module.examples, name: method}
+        return Model(module, {"serving_default": module.features, **signatures})
+
+    def _graph_answers(self, outputs: Tensors) -> Tensors:
+        """Logits [B, L] -> what the module's docstring lists."""
+        logits = outputs["logits"]
+        names = tf.constant(self.labels, tf.string)
+        if self.task_type == "regression":
+            return {"scores": tf.squeeze(logits, axis=-1)}
+        if self.task_type == "multilabel":
+            probabilities = tf.sigmoid(logits)
+            chosen = probabilities >= THRESHOLD
+            label_ids, labels = tf.cast(chosen, tf.int32), tf.where(chosen, names, "")
+        else:
+            probabilities = tf.nn.softmax(logits)
+            label_ids = tf.argmax(logits, axis=-1, output_type=tf.int32)
+            labels = tf.gather(names, label_ids)
+        return {"label_ids": label_ids, "labels": labels, "probabilities": probabilities}
+
+    def text_model(self, features: Model) -> Model:
+        """`serving_default` (text_a [B], text_b [B]; an empty text_b makes a single sentence) and
+        `single_sentence` (text_a [B]); `tokenize`, no signature, gives the features themselves.
+        """
+        module = TextModule(features, self.tokenizer)
+        text_a, text_b = (tf.TensorSpec([None], tf.string, name) for name in ("text_a", "text_b"))
+
+        @tf.function(autograph=False, input_signature=[text_a, text_b])
+        def tokenize(text_a, text_b):
+            return self.graph_rows(module.tokenizer(text_a), module.tokenizer(text_b))
+
+        @tf.function(autograph=False, input_signature=[text_a, text_b])
+        def text_pair(text_a, text_b):
+            return features.signatures["features"](**tokenize(text_a, text_b))
+
+        @tf.function(autograph=False, input_signature=[text_a])
+        def single_sentence(text_a):
+            return text_pair(text_a, tf.zeros_like(text_a))
+
+        module.tokenize = tokenize
+        module.text_pair = text_pair
+        module.single_sentence = single_sentence
+        own = {"serving_default": text_pair, "single_sentence": single_sentence}
+        return Model(module, features.signatures | own)
+
+    # ------------------------------------------------------------------------- what Python says
+
+    def tricky_samples(self) -> list[Sample]:
+        """Texts on which tokenizers and packers have been seen to differ."""
+        long_a = "word " * (self.max_seq_length + 9)
+        long_b = "another " * (self.max_seq_length + 7)
+        return [
+            ("", None),
+            (" \t\n", "\u3000"),
+            ("Thé naïve café, ÀÉÎÕÜ; I\u0307stanbul", "ﬁne Ａ１ e\u0301 \u00ad-\u200b- ΟΔΟΣ"),
+            ("北京是中国的首都。", "日本語とかな, 한국어 อักษรไทย"),
+            ("I ❤️ it 🙂 👩‍👩‍👧", None),
+            ("literal [CLS] [SEP] [MASK] [UNK]", "[SEP]"),
+            ("a" * 201, "don't\x00stop\ufffd"),
+            (long_a, None),
+            (long_a, long_b),
+            ("short", long_b),
+        ]
+
+    def answers(self, samples: Iterable[Sample]) -> list[Batch]:
+        """Batches of samples of like length through tokenizer, packing and the Keras model."""
+        rows = [(self.row(*sample), sample) for sample in samples]
+        rows.sort(key=lambda row: len(row[0][0]))
+        batches = []
+        for start in range(0, len(rows), BATCH_SIZE):
+            packed, chunk = zip(*rows[start : start + BATCH_SIZE], strict=True)
+            features = padded(packed)
+            logits = self.model({k: tf.constant(v) for k, v in features.items()}, training=False)
+            scores = self._scores(logits["logits"].numpy().astype(np.float64))
+            batches.append(Batch(list(chunk), features, scores))
+        return batches
+
+    def _scores(self, logits: np.ndarray) -> np.ndarray:
+        if self.task_type == "regression":
+            return logits[:, 0]
+        if self.task_type == "multilabel":
+            return np.exp(-np.logaddexp(0, -logits))
+        powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
+        return powers / powers.sum(axis=-1, keepdims=True)
+
+    def features_cases(self, batch: Batch) -> Iterator[Case]:
+        yield Case("serving_default", batch.features, *self._expected(batch))
+        yield from self._shared_cases(batch)
+
+    def _shared_cases(self, batch: Batch) -> Iterator[Case]:
+        """Of the signatures that both models have."""
+        expected, rows = self._expected(batch)
+        serialized = serialize_examples(batch.features)
+        yield Case("features", batch.features, expected, rows)
+        yield Case("examples", {"examples": serialized}, expected, rows)
+        if self.task_type == "regression":
+            yield Case("regress", {"inputs": serialized}, {"outputs": batch.scores}, rows)
+        else:
+            classes = np.array([[label.encode() for label in self.labels]] * len(rows), object)
+            scores = {"classes": classes, "scores": batch.scores}
+            yield Case("classify", {"inputs": serialized}, scores, rows)
+
+    def _expected(self, batch: Batch) -> tuple[Arrays, list[str]]:
+        name = "scores" if self.task_type == "regression" else "probabilities"
+        return {name: batch.scores}, [shown(*sample) for sample in batch.samples]
+
+    def text_cases(self, batch: Batch) -> Iterator[Case]:
+        expected, rows = self._expected(batch)
+        texts = {
+            "text_a": np.array([a.encode() for a, _ in batch.samples], object),
+            "text_b": np.array([(b or "").encode() for _, b in batch.samples], object),
+        }
+        yield Case("tokenize", texts, batch.features, rows)
+        yield Case("serving_default", texts, expected, rows)
+        single = [i for i, (_, text_b) in enumerate(batch.samples) if text_b is None]
+        if single:
+            yield Case(
+                "single_sentence",
+                {"text_a": texts["text_a"][single]},
+                {name: values[single] for name, values in expected.items()},
+                [rows[i] for i in single],
+            )
+        yield from self._shared_cases(batch)
+
+    def check(self, case: Case, answers: Arrays) -> None:
+        """Also: labels follow from probabilities; which one does not matter in a tie."""
+        super().check(case, answers)
+        if "probabilities" not in case.expected:
+            return
+        ours, ids = case.expected["probabilities"], answers["label_ids"]
+        names = np.array([label.encode() for label in self.labels], object)
+        if self.task_type == "multilabel":
+            sure = abs(ours - THRESHOLD) > TOLERANCE
+            good = ((ids == (ours >= THRESHOLD)) | ~sure).all()
+            labels = np.where(ids == 1, names, b"")
+        else:
+            good = (ours[np.arange(len(ids)), ids] >= ours.max(axis=-1) - 2 * TOLERANCE).all()
+            labels = names[ids]
+        found = answers["labels"].tolist()
+        if not good or found != labels.tolist():
+            raise ExportError(f"labels of signature {case.function}: {found} for {ours.tolist()}")

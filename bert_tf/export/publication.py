@@ -1,0 +1,151 @@
+"""From a servable to two folders under a version: written, verified, described, then named."""
+
+import contextlib
+import json
+import os
+import uuid
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import tensorflow as tf
+
+from bert_tf import filesystem
+from bert_tf.checkpoints.files import remove_tree
+from bert_tf.export import ExportError, card, requests, verify
+from bert_tf.export.servable import Case, Model, Servable
+
+TEXT_DIR, FEATURES_DIR = "text", "features"
+
+
+def export_model(
+    servable: Servable, export_dir: str, samples: Iterable[Any], run_dir: str | None
+) -> str:
+    """As `bert_tf.export.export_model` says."""
+    batches = servable.answers([*samples, *servable.tricky_samples()])
+    (example,) = servable.answers([servable.example])
+    features = servable.features_model()
+    models = {
+        FEATURES_DIR: (features, servable.features_cases),
+        TEXT_DIR: (servable.text_model(features), servable.text_cases),
+    }
+    if not requests.can_write_warmup():
+        print(
+            "tensorflow-serving-api is not installed (pip install bert_tf[serving]), so no "
+            "warm-up requests are written",
+            flush=True,
+        )
+    with _unfinished(export_dir) as folder:
+        signatures = []
+        for kind, (model, make_cases) in models.items():
+            path = os.path.join(folder, kind)
+            warmup = [case for case in make_cases(example) if case.function in model.signatures]
+            _save(model, path)
+            if requests.can_write_warmup():
+                requests.write_warmup(path, warmup)
+            cases = (case for batch in batches for case in make_cases(batch))
+            loaded = verify.check(
+                servable, path, cases, warmup if requests.can_write_warmup() else None
+            )
+            signatures += [_described(kind, loaded, case) for case in warmup]
+        _write_card(servable, folder, signatures, run_dir)
+        return _publish(folder, export_dir)
+
+
+@contextlib.contextmanager
+def _unfinished(export_dir: str) -> Iterator[str]:
+    """The folder to write into; what still is there at the end goes."""
+    folder = os.path.join(export_dir, f"unfinished-{uuid.uuid4().hex[:8]}")
+    filesystem.make_dir(folder)
+    try:
+        yield folder
+    except ExportError as error:
+        raise ExportError(f"nothing was exported to {export_dir}: {error}") from error
+    finally:
+        # ram:// lists a file ".extra" in assets/, because of the folder assets.extra/ beside it,
+        # and does not find it: what is not found is gone.
+        with contextlib.suppress(tf.errors.NotFoundError):
+            tf.io.gfile.rmtree(folder)
+
+
+def _save(model: Model, folder: str) -> None:
+    with filesystem.os_errors(folder):
+        tf.saved_model.save(model.module, folder, signatures=model.signatures)
+        # TensorFlow 2 calls every signature's method Predict.
+        updater = tf.compat.v1.saved_model.signature_def_utils.MethodNameUpdater(folder)
+        for name in requests.METHODS.keys() & model.signatures.keys():
+            updater.replace_method_name(name, requests.METHODS[name])
+        # Removed first: some remote file systems (ram://) append to a file that is there.
+        tf.io.gfile.remove(os.path.join(folder, "saved_model.pb"))
+        updater.save()
+
+
+def _described(kind: str, loaded: Any, case: Case) -> card.Signature:
+    """A signature as it is on disk, with the case as its example."""
+    signature = loaded.signatures[case.function]
+    return card.Signature(
+        model=kind,
+        name=case.function,
+        method=case.function if case.function in requests.METHODS else "predict",
+        inputs=_types(signature.structured_input_signature[1]),
+        outputs=_types(signature.structured_outputs),
+        request=json.dumps(requests.rest_body(case), ensure_ascii=False),
+    )
+
+
+def _types(specs: dict[str, Any]) -> dict[str, str]:
+    return {
+        name: f"{spec.dtype.name} [{', '.join('?' if n is None else str(n) for n in spec.shape)}]"
+        for name, spec in specs.items()
+    }
+
+
+def _write_card(
+    servable: Servable, folder: str, signatures: list[card.Signature], run_dir: str | None
+) -> None:
+    model = card.Card(
+        task_type=servable.task_type,
+        labels=servable.labels,
+        max_seq_length=servable.max_seq_length,
+        config=servable.config.to_dict(),
+        do_lower_case=servable.tokenizer.do_lower_case,
+        signatures=signatures,
+        run=card.read_run(run_dir),
+    )
+    text = card.text(model).encode()
+    for kind in (TEXT_DIR, FEATURES_DIR):
+        filesystem.write_bytes(os.path.join(folder, kind, card.CARD_FILE), text)
+
+
+def _publish(folder: str, export_dir: str) -> str:
+    """Both models get the next free version; the text one, which announces it, comes last."""
+    homes = {kind: os.path.join(export_dir, kind) for kind in (FEATURES_DIR, TEXT_DIR)}
+    for home in homes.values():
+        filesystem.make_dir(home)
+    taken = [name for home in homes.values() for name in filesystem.list_dir(home)]
+    version = str(max((int(name) for name in taken if name.isdecimal()), default=0) + 1)
+    features, text = (os.path.join(home, version) for home in homes.values())
+    _move(os.path.join(folder, FEATURES_DIR), features)
+    try:
+        _move(os.path.join(folder, TEXT_DIR), text)
+    except BaseException:
+        tf.io.gfile.rmtree(features)
+        raise
+    return text
+
+
+def _move(source: str, target: str) -> None:
+    """Renames a folder. Object stores have none to rename: there, file by file."""
+    with filesystem.os_errors(target):
+        if not filesystem.is_remote(source):
+            tf.io.gfile.rename(source, target)
+            return
+        paths = [os.path.join(top, x) for top, _, files in tf.io.gfile.walk(source) for x in files]
+        paths = [path for path in paths if filesystem.is_file(path)]  # see `_unfinished`
+        try:
+            for path in sorted(paths, key=lambda path: path.endswith("/saved_model.pb")):
+                moved = target + path.removeprefix(source)
+                tf.io.gfile.makedirs(os.path.dirname(moved))
+                tf.io.gfile.rename(path, moved)
+        except BaseException:
+            remove_tree(target)
+            raise
