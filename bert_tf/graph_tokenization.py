@@ -1,10 +1,10 @@
-"""The tokenizer, and the packing of its pieces, as graph operations: for tf.data and SavedModels.
+"""The tokenizer as graph operations: for tf.data and SavedModels.
 
 `GraphTokenizer` gives the ids of `tokenization.FullTokenizer` for every string. It is made from
 the rules and the pinned table of `text_rules`: what TensorFlow and TF.Text know about Unicode
 themselves follows other versions, and other rules, than Google's tokenizer, so none of it is used.
 
-Shape letters: B batch, F from-length.
+Shape letter: B batch.
 """
 
 from collections.abc import Iterable
@@ -150,65 +150,3 @@ _FINAL_SIGMA = (
     rf"\1{chr(text_rules.FINAL_SIGMA)}\2",
 )
 _TOO_LONG = f"[^ ]{{{MAX_WORD_CHARACTERS + 1},}}"
-
-
-def pack_pairs(
-    a: tf.RaggedTensor,
-    b: tf.RaggedTensor | None,
-    cls_id: int,
-    sep_id: int,
-    max_seq_length: int,
-) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """`packing.pack` for a batch: `[CLS] a [SEP] b [SEP]`, truncated as Google's code does it.
-
-    Args:
-      a, b: ids, int32 ragged [B, (pieces)]. A row without pieces in `b`, or `b=None`, makes a
-        single text.
-
-    Returns: `(input_ids, input_mask, segment_ids)`, int32 [B, F], F being the longest row.
-    Raises: ValueError if `max_seq_length` has no room for the special tokens.
-    """
-    special = 2 if b is None else 3
-    if max_seq_length < special:
-        raise ValueError(
-            f"max_seq_length={max_seq_length} has no room for [CLS] and [SEP]; "
-            f"use {special} or more"
-        )
-    b = a[:, :0] if b is None else b
-    length_a, length_b = (tf.cast(ids.row_lengths(), tf.int64) for ids in (a, b))
-    room = max_seq_length - 2 - tf.cast(length_b > 0, tf.int64)
-    # Taking pieces from the longer text, from b on a tie, leaves each its half, or what the other
-    # one does not need; a has the odd place.
-    half_b = room // 2
-    length_a, length_b = (
-        tf.minimum(length_a, tf.maximum(room - half_b, room - length_b)),
-        tf.minimum(length_b, tf.maximum(half_b, room - length_a)),
-    )
-    has_b = tf.cast(length_b > 0, tf.int64)
-    one = tf.ones_like(length_a)
-    rows = [
-        _repeat(cls_id, one),
-        _first(a, length_a),
-        _repeat(sep_id, one),
-        _first(b, length_b),
-        _repeat(sep_id, has_b),
-    ]
-    input_ids = tf.concat(rows, axis=1).to_tensor()
-    from_length = tf.shape(input_ids)[1]
-    in_a, in_row = (
-        tf.sequence_mask(length, from_length, tf.int32)
-        for length in (length_a + 2, length_a + 2 + length_b + has_b)
-    )
-    return input_ids, in_row, in_row - in_a
-
-
-def _first(ids: tf.RaggedTensor, lengths: tf.Tensor) -> tf.RaggedTensor:
-    """The first `lengths` [B] ids of each row of `ids` [B, (pieces)]."""
-    starts = tf.cast(ids.row_starts(), tf.int64)
-    return tf.gather(ids.values, tf.ragged.range(starts, starts + lengths))
-
-
-def _repeat(value: int, lengths: tf.Tensor) -> tf.RaggedTensor:
-    """Rows of `lengths` [B] times `value`."""
-    flat = tf.fill([tf.reduce_sum(lengths)], value)
-    return tf.RaggedTensor.from_row_lengths(flat, lengths)

@@ -12,6 +12,8 @@ from absl import logging
 
 Scores = dict[str, float]
 
+MULTILABEL_THRESHOLD = 0.5  # a row of a multi-label task has the classes at least so probable
+
 
 @dataclass(frozen=True)
 class Metric:

@@ -16,7 +16,7 @@ LONG_TEXT = ("truncate", "head_tail", "windows")
 
 Packed = tuple[list[int], list[int]]  # input_ids, segment_ids
 
-_HEAD, _HEAD_AND_TAIL = 128, 510
+HEAD_SHARE = (128, 510)  # of the pieces that `head_tail` keeps, so many are at the head
 
 
 def packed_length(length_a: int, length_b: int) -> int:
@@ -137,7 +137,8 @@ def _room(length_b: int, max_seq_length: int, least: int) -> int:
 
 
 def _head_tail(ids: Sequence[int], kept: int) -> list[int]:
-    head = kept if kept == len(ids) else round(kept * _HEAD / _HEAD_AND_TAIL)
+    part, whole = HEAD_SHARE
+    head = kept if kept == len(ids) else round(kept * part / whole)
     return [*ids[:head], *ids[len(ids) - (kept - head) :]]
 
 

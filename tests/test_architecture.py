@@ -23,6 +23,7 @@ LEVELS = [
     ["config", "vocabulary", "wordpiece", "layers", "pooling", "normalizer_buffer"],
     ["tokenization", "encoder"],
     ["modeling", "graph_tokenization", "packing", "distribution"],
+    ["graph_packing"],
     ["heads", "optimization", "data"],
     ["checkpoints"],
     ["train_step"],

@@ -1,6 +1,7 @@
 """The classifier as people use it: one command on files, and what it leaves behind."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -8,8 +9,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from bert_tf import checkpoints
-from bert_tf.tasks import classification
+from bert_tf import checkpoints, training
+from bert_tf.data import glue
+from bert_tf.reporting.events import read_scalars
+from bert_tf.tasks import classification, seeds
+from bert_tf.tasks.evaluated import Evaluated, collapse
 from bert_tf.tasks.classification_config import ClassificationConfig
 
 TINY = Path(__file__).parent / "tiny"
@@ -158,6 +162,290 @@ def test_the_best_checkpoint_is_kept(tmp_path):
     assert tf.train.load_checkpoint(str(tmp_path / best)).has_tensor("output_weights")
     # The last five, and the best one.
     assert 5 <= len(list(tmp_path.glob("model.ckpt-*.index"))) <= 6
+
+
+# ------------------------------------------------------------------------- every kind of task
+
+FOLDERS = {
+    "cola": "CoLA", "sst-2": "SST-2", "mrpc": "MRPC", "sts-b": "STS-B", "qqp": "QQP",
+    "qnli": "QNLI", "rte": "RTE", "wnli": "WNLI", "xnli": "XNLI", "paws-x": "PAWS-X",
+    "lcqmc": "LCQMC", "chnsenticorp": "ChnSentiCorp", "afqmc": "AFQMC", "tnews": "TNEWS",
+    "iflytek": "IFLYTEK", "cmnli": "CMNLI", "ocnli": "OCNLI", "csl": "CSL", "cluewsc": "CLUEWSC",
+}  # fmt: skip
+LEADERBOARD = set(FOLDERS) - {"xnli", "paws-x", "lcqmc", "chnsenticorp"}
+
+
+def test_every_task_is_tried():
+    assert set(glue.TASKS) == {*FOLDERS, "mnli", "ax"}
+
+
+def whole_run(tmp_path, task_name, folder):
+    """Trains a step or two, evaluates, predicts; checks what must be there."""
+    actions = {"do_train": True, "do_eval": True, "do_predict": True}
+    if not glue.find(task_name).has(str(folder), "train"):
+        actions = {"do_predict": True}
+    run = config(
+        tmp_path, task_name=task_name, data_dir=str(folder), num_train_epochs=0.5, **actions
+    )
+    result = classification.run(run)
+    if task_name in LEADERBOARD:
+        lines = Path(result["submission"]).read_text(encoding="utf-8").splitlines()
+        rows = len(Path(result["predictions"]).read_text(encoding="utf-8").splitlines()) - 1
+        assert len(lines) == rows + Path(result["submission"]).name.endswith(".tsv")
+    return result
+
+
+EACH_KIND = ("cola", "paws-x", "tnews", "csl")  # the others are only longer
+
+
+@pytest.mark.parametrize(
+    "task_name",
+    [pytest.param(x, marks=[] if x in EACH_KIND else pytest.mark.slow) for x in FOLDERS],
+)
+def test_task(task_name, tmp_path):
+    result = whole_run(tmp_path, task_name, TINY / FOLDERS[task_name])
+    assert glue.find(task_name).metric.primary in result["metrics"]["eval"]
+    assert Path(result["report"]).stat().st_size > 10_000
+
+
+def glue_samples():
+    default = Path(__file__).parents[2] / "shared" / "data" / "glue_samples"
+    return Path(os.environ.get("BERT_TF_GLUE_SAMPLES", default))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not glue_samples().is_dir(), reason="BERT_TF_GLUE_SAMPLES names no folder")
+def test_the_first_rows_of_glue_itself(tmp_path, released_vocab, trained):
+    """Every task of GLUE in its own files; AX, and tasks without a training file, are predicted."""
+    vocab_file = released_vocab("bert-base-uncased")
+    shape = json.loads((TINY / "bert_config.json").read_text()) | {"vocab_size": 30522}
+    (tmp_path / "bert_config.json").write_text(json.dumps(shape))
+    files = {"vocab_file": str(vocab_file), "bert_config_file": str(tmp_path / "bert_config.json")}
+    for task_name, folder in {**FOLDERS, "ax": "diagnostic"}.items():
+        data_dir = glue_samples() / folder
+        if not data_dir.is_dir():
+            continue
+        actions = {"do_train": True, "do_eval": True, "do_predict": True}
+        if task_name == "qnli":  # the samples hold no training file of it
+            continue
+        changes = dict(files)
+        if task_name == "ax":
+            changes = {
+                "init_checkpoint": trained[1]["final_model"],
+                "bert_config_file": None,
+                "vocab_file": None,
+            }
+            actions = {"do_predict": True}
+        result = classification.run(
+            config(
+                tmp_path / task_name,
+                task_name=task_name,
+                data_dir=str(data_dir),
+                train_batch_size=16,
+                num_train_epochs=0.5,
+                **changes,
+                **actions,
+            )
+        )
+        assert Path(result["submission"]).is_file(), task_name
+
+
+def test_both_sets_of_mnli_are_evaluated_and_predicted(trained):
+    _, result, folder = trained
+    metrics = result["metrics"]
+    assert metrics["eval"]["examples"] == 6 and metrics["eval_mismatched"]["examples"] == 4
+    assert (folder / "eval_results_mismatched.txt").is_file()
+    names = {path.name for path in (folder / "submission").iterdir()}
+    assert names == {"MNLI-m.tsv", "MNLI-mm.tsv"}
+
+
+def test_ax_is_predicted_by_a_model_of_mnli(trained, tmp_path):
+    run = config(
+        tmp_path,
+        task_name="ax",
+        data_dir=str(TINY / "AX"),
+        init_checkpoint=trained[1]["final_model"],
+        do_predict=True,
+    )
+    assert Path(classification.run(run)["submission"]).name == "AX.tsv"
+
+
+def test_several_labels_a_row_from_file_to_export(tmp_path):
+    rows = [("big red dog", "big|red"), ("small dog", ""), ("red fox", "red"), ("big fox", "big")]
+    text = "text,label\n" + "".join(f"{text},{label}\n" for text, label in rows * 2)
+    for split in ("train", "dev", "test"):
+        (tmp_path / f"{split}.csv").write_text(text)
+    run = config(
+        tmp_path / "run",
+        task_name="csv",
+        data_dir=str(tmp_path),
+        problem_type="multilabel",
+        do_train=True,
+        do_eval=True,
+        do_predict=True,
+        export_dir=str(tmp_path / "export"),
+        learning_rate=3e-3,
+        num_train_epochs=40,
+    )
+    result = classification.run(run)
+    assert result["metrics"]["eval"]["micro_f1"] > 0.9
+    lines = Path(result["predictions"]).read_text().splitlines()
+    assert lines[0] == "id\tlabel\tprobability_big\tprobability_red"
+    assert lines[1].split("\t")[:2] == ["test-1", "big|red"]
+    loaded = tf.saved_model.load(result["export"]).signatures["single_sentence"]
+    answer = loaded(text_a=tf.constant(["big red dog"]))
+    assert answer["labels"].numpy().tolist() == [[b"big", b"red"]]
+
+
+@pytest.mark.parametrize("long_text", ["head_tail", "windows"])
+def test_long_texts_from_file_to_export(tmp_path, long_text):
+    """The model that is served makes rows as training did; `export` compares it with Python."""
+    for split in ("train", "dev", "test"):
+        lines = [f"{'the dog ' * 30}{end},{label}" for end, label in (("big", "a"), ("red", "b"))]
+        (tmp_path / f"{split}.csv").write_text("\n".join(["text,label", *lines * 4, "dog,a", ""]))
+    run = config(
+        tmp_path / "run",
+        task_name="csv",
+        data_dir=str(tmp_path),
+        long_text=long_text,
+        do_train=True,
+        do_eval=True,
+        do_predict=True,
+        export_dir=str(tmp_path / "export"),
+    )
+    result = classification.run(run)
+    data = result["metrics"]["data"]["dev"]
+    assert data["examples"] == 9 and result["metrics"]["eval"]["examples"] == 9
+    if long_text == "windows":
+        assert data["rows"] > 9 and data["truncated_percent"] == 0
+    else:
+        assert data["rows"] == 9 and data["truncated_percent"] == 88.9
+    rows = Path(result["predictions"]).read_text().splitlines()[1:]
+    serve = tf.saved_model.load(result["export"]).signatures["single_sentence"]
+    answer = serve(text_a=tf.constant(["the dog " * 30 + "red"]))["probabilities"][0].numpy()
+    served = [float(cell) for cell in rows[1].split("\t")[2:]]
+    np.testing.assert_allclose(answer, served, atol=1e-5)
+
+
+def test_bad_rows_are_left_out_on_request(tmp_path, capsys):
+    for split in ("train", "dev"):
+        text = (TINY / "own" / f"{split}.csv").read_text() + "too,few\n"
+        (tmp_path / f"{split}.csv").write_text(text)
+    own = {"task_name": "csv", "data_dir": str(tmp_path), "text_b_column": "second"}
+    with pytest.raises(ValueError, match=r"train\.csv:18: expected 5 columns, got 2"):
+        classification.run(config(tmp_path / "a", do_train=True, **own))
+    run = config(tmp_path / "b", do_train=True, do_eval=True, skip_bad_rows=True, **own)
+    result = classification.run(run)
+    assert result["metrics"]["bad_rows"] == {"train": 1, "dev": 1}
+    assert "train.csv:18: expected 5 columns, got 2" in capsys.readouterr().out
+
+
+def test_the_data_is_looked_at_before_training(trained, tmp_path, capsys):
+    """A dev set that is the training set, sorted by label."""
+    rows = [f"the dog is {i},{label}" for label in "ab" for i in range(15)]
+    for split in ("train", "dev"):
+        (tmp_path / f"{split}.csv").write_text("\n".join(["text,label", *rows, ""]))
+    run = config(
+        tmp_path / "run", task_name="csv", data_dir=str(tmp_path), do_train=True, do_eval=True
+    )
+    result = classification.run(run)
+    shown = capsys.readouterr().out
+    assert "train: 30 examples, 0 (0.0%) truncated (0 of" in shown
+    assert "labels: a 15, b 15" in shown
+    assert "train is sorted by label" in shown
+    assert "15 texts of dev are in train too (0 of them with another label)" in shown
+    assert "15 examples of train repeat the texts of another one with another label" in shown
+    assert len(result["metrics"]["data"]["warnings"]) == 4
+
+
+# ------------------------------------------------------------------------------ several seeds
+
+
+def test_several_seeds(tmp_path, capsys):
+    changes = {"do_train": True, "do_eval": True, "do_predict": True, "num_train_epochs": 1}
+    result = classification.run(config(tmp_path, num_seeds=2, **changes))
+    summary = json.loads(Path(result["seeds"]).read_text())
+    scores = [run["score"] for run in summary["runs"]]
+    assert [run["seed"] for run in summary["runs"]] == [12345, 12346]
+    assert summary["mean"] == pytest.approx(np.mean(scores))
+    assert summary["standard_deviation"] == pytest.approx(np.std(scores, ddof=1))
+    assert summary["best"] == max(scores) == result["metrics"]["eval"]["accuracy"]
+    assert Path(result["test_results"]).parent == tmp_path
+    assert "mean " in capsys.readouterr().out
+    # One of them by itself is the same run.
+    alone = classification.run(config(tmp_path / "alone", random_seed=12346, **changes))
+    assert alone["metrics"]["eval"]["accuracy"] == scores[1]
+
+
+def test_a_collapsed_run_is_named_and_started_again(tmp_path, monkeypatch, capsys):
+    """Of the first seed: every weight of the classifier at zero says nothing."""
+    step = training.Loop.train
+
+    def collapse_first(self, *args):
+        result = step(self, *args)
+        if self.config.random_seed == 12345:
+            for weight in self.model.get_layer("classifier").weights:
+                weight.assign(tf.zeros_like(weight))
+        return result
+
+    monkeypatch.setattr(training.Loop, "train", collapse_first)
+    changes = {"do_train": True, "do_eval": True, "num_train_epochs": 1}
+    result = classification.run(config(tmp_path / "a", **changes))
+    assert "predicts 'contradiction' for all 6 examples" in result["metrics"]["collapsed"]
+    assert "The run has collapsed" in capsys.readouterr().out
+    # A tiny model that was hardly trained is near the prior as well: here only zeros count.
+    flat = lambda evaluated: "zeros" if np.ptp(evaluated.outputs) < 1e-6 else None  # noqa: E731
+    monkeypatch.setattr(classification, "collapse", flat)
+    result = classification.run(config(tmp_path / "b", restart_on_collapse=True, **changes))
+    runs = json.loads(Path(result["seeds"]).read_text())["runs"]
+    assert [run["collapsed"] for run in runs] == ["zeros", None]
+    assert result["metrics"]["collapsed"] is None
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "expected", "collapsed"),
+    [
+        ([0.5, 0.5], [0, 1, 0, 1], True),  # as much as the prior knows
+        ([0.4, 0.6], [1, 1, 1, 0], True),
+        ([0.25, 0.75], [1, 1, 1, 1], False),  # there is only one class
+    ],
+)
+def test_what_a_collapse_is(probabilities, expected, collapsed):
+    outputs = np.array([probabilities] * 4, np.float32)
+    losses = -np.log(outputs[np.arange(4), expected])
+    evaluated = Evaluated([], ["a", "b"], outputs, np.array(expected)[:, None], losses, 4)
+    assert bool(collapse(evaluated)) == collapsed
+
+
+def test_a_model_that_knows_more_than_the_prior_has_not_collapsed():
+    """It predicts the frequent class for all, but less surely where that is wrong."""
+    outputs = np.array([[0.95, 0.05]] * 3 + [[0.55, 0.45]], np.float32)
+    expected = np.array([0, 0, 0, 1])
+    losses = -np.log(outputs[np.arange(4), expected])
+    assert not collapse(Evaluated([], ["a", "b"], outputs, expected[:, None], losses, 4))
+
+
+def test_nothing_but_collapsed_runs_is_an_error(tmp_path, monkeypatch):
+    monkeypatch.setattr(classification, "collapse", lambda evaluated: "it learnt nothing")
+    monkeypatch.setattr(seeds, "MAX_RESTARTS", 2)
+    changes = {"do_train": True, "do_eval": True, "num_train_epochs": 0.2}
+    with pytest.raises(ValueError, match=r"2 runs in a row have collapsed .*--learning_rate"):
+        classification.run(config(tmp_path, restart_on_collapse=True, **changes))
+
+
+def test_class_weights_and_smoothing_reach_the_loss(tmp_path):
+    first = {}
+    for name, changes in {
+        "plain": {},
+        "weights": {"class_weights": "1,5,1"},
+        "balanced": {"class_weights": "balanced"},
+        "smooth": {"label_smoothing": 0.2},
+    }.items():
+        classification.run(config(tmp_path / name, do_train=True, num_train_epochs=0.2, **changes))
+        first[name] = read_scalars(str(tmp_path / name))["loss"][1]
+    assert len(set(first.values())) == 4
+    with pytest.raises(ValueError, match="--class_weights=1,2: give 'balanced', or 3 numbers"):
+        classification.run(config(tmp_path / "bad", do_train=True, class_weights="1,2"))
 
 
 # ---------------------------------------------------------------------------------- refusals

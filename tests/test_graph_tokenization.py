@@ -12,7 +12,8 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bert_tf.graph_tokenization import GraphTokenizer, pack_pairs
+from bert_tf.graph_packing import pack_pairs
+from bert_tf.graph_tokenization import GraphTokenizer
 from bert_tf.packing import pack
 from bert_tf.tokenization import FullTokenizer
 

@@ -3,7 +3,7 @@
 B batch, F from-length, L labels. What signatures answer, by task_type:
 
     classification   label_ids int32 [B], labels string [B], probabilities float32 [B, L] (softmax)
-    multilabel       label_ids int32 [B, L], 1 where the probability is at least THRESHOLD, else 0;
+    multilabel       label_ids int32 [B, L], 1 where the probability is 0.5 or more, else 0;
                      labels string [B, L], the name there and "" else;
                      probabilities float32 [B, L] (sigmoid)
     regression       scores float32 [B]
@@ -21,6 +21,7 @@ import tensorflow as tf
 
 from bert_tf import heads
 from bert_tf.config import BertConfig
+from bert_tf.data.features import Packing, pool_windows
 from bert_tf.export import ExportError
 from bert_tf.export.features import (
     FEATURES,
@@ -33,29 +34,32 @@ from bert_tf.export.features import (
 from bert_tf.export.finetuned import FineTuned
 from bert_tf.export.servable import TOLERANCE, Arrays, Case, Model, Servable
 from bert_tf.export.text import TextModule, shown
-from bert_tf.graph_tokenization import pack_pairs
-from bert_tf.packing import pack
+from bert_tf.graph_packing import pack_pairs, pack_windows, pool
+from bert_tf.metrics import MULTILABEL_THRESHOLD
+from bert_tf.packing import Packed
 from bert_tf.tokenization import FullTokenizer
 
 TASK_TYPES = ("classification", "regression", "multilabel")
-THRESHOLD = 0.5
 BATCH_SIZE = 8
 
 Sample = tuple[str, str | None]  # text_a, text_b
 
 
 class Batch(NamedTuple):
-    """Samples and what Python makes of them."""
+    """Samples and what Python makes of them; R rows, which are B but for windows."""
 
     samples: list[Sample]
-    features: Arrays  # FEATURES, int32 [B, F]
-    scores: np.ndarray  # float [B] of a regression, else probabilities [B, L]
+    counts: list[int]  # rows of each sample
+    features: Arrays  # FEATURES, int32 [R, F]
+    row_scores: np.ndarray  # float [R] of a regression, else probabilities [R, L]
+    scores: np.ndarray  # the same of the samples, [B] or [B, L]
 
 
 class Classifier(Servable):
     """A model of `heads.classifier`, trained under any tf.distribute strategy.
 
-    Texts are cut to `max_seq_length` pieces as in training. A regression has no labels.
+    Texts become rows as in training: `packing`, by default cut to `max_seq_length` pieces; the
+    logits of several rows of one text are joined by `pooling`. A regression has no labels.
 
     Raises: ValueError for arguments that do not fit together.
     """
@@ -70,8 +74,11 @@ class Classifier(Servable):
         max_seq_length: int,
         labels: list[str],
         task_type: str = "classification",
+        packing: Packing | None = None,
+        pooling: str = "mean",
     ):
         super().__init__(config, tokenizer, max_seq_length)
+        self.packing, self.pooling = packing or Packing(max_seq_length), pooling
         if task_type not in TASK_TYPES or bool(labels) == (task_type == "regression"):
             raise ValueError(f"task_type={task_type!r} with labels={labels!r:.80}: do not fit")
         self.task_type, self.labels = task_type, labels
@@ -93,27 +100,31 @@ class Classifier(Servable):
                 "--task_type=classification or multilabel"
             )
         model = source.load(heads.classifier(source.config, outputs))
+        task = source.task
+        packing = Packing(
+            source.max_seq_length, task.get("long_text", "truncate"), task.get("window_stride")
+        )
         settings = source.config, source.tokenizer, source.max_seq_length
-        return cls(model, *settings, labels, source.task_type)
+        pooling = task.get("window_pooling", "mean")
+        return cls(model, *settings, labels, source.task_type, packing, pooling)
 
     # ------------------------------------------------ texts to rows, in Python and in the graph
 
-    def row(self, text_a: str, text_b: str | None) -> tuple[list[int], list[int]]:
-        """Texts -> (input_ids, segment_ids), not padded."""
-        encode = self.tokenizer.encode
-        return pack(
-            encode(text_a),
-            None if text_b is None else encode(text_b),
-            cls_id=self.tokenizer.cls_token_id,
-            sep_id=self.tokenizer.sep_token_id,
-            max_seq_length=self.max_seq_length,
-        )
+    def rows(self, text_a: str, text_b: str | None) -> list[Packed]:
+        """Texts -> (input_ids, segment_ids) of one row or several, not padded."""
+        ids_b = [] if text_b is None else self.tokenizer.encode(text_b)
+        return self.packing.rows(self.tokenizer.encode(text_a), ids_b, self.tokenizer)
 
-    def graph_rows(self, a: tf.RaggedTensor, b: tf.RaggedTensor) -> Tensors:
-        """The same for a batch of ids [B, (pieces)] -> FEATURES, int32 [B, F]."""
+    def graph_rows(self, a: tf.RaggedTensor, b: tf.RaggedTensor) -> tuple[Tensors, tf.Tensor]:
+        """The same for a batch of ids [B, (pieces)] -> FEATURES, int32 [R, F], and whose [R]."""
         special = self.tokenizer.cls_token_id, self.tokenizer.sep_token_id
-        packed = pack_pairs(a, b, *special, self.max_seq_length)
-        return dict(zip(FEATURES, packed, strict=True))
+        length, packing = self.max_seq_length, self.packing
+        if packing.long_text == "windows":
+            packed, owner = pack_windows(a, b, *special, length, packing.window_stride)
+        else:
+            packed = pack_pairs(a, b, *special, length, packing.long_text)
+            owner = tf.range(a.nrows())
+        return dict(zip(FEATURES, packed, strict=True)), owner
 
     # ----------------------------------------------------------------------------- the graphs
 
@@ -142,7 +153,7 @@ class Classifier(Servable):
             return {"scores": tf.squeeze(logits, axis=-1)}
         if self.task_type == "multilabel":
             probabilities = tf.sigmoid(logits)
-            chosen = probabilities >= THRESHOLD
+            chosen = probabilities >= MULTILABEL_THRESHOLD
             label_ids, labels = tf.cast(chosen, tf.int32), tf.where(chosen, names, "")
         else:
             probabilities = tf.nn.softmax(logits)
@@ -159,11 +170,15 @@ class Classifier(Servable):
 
         @tf.function(autograph=False, input_signature=[text_a, text_b])
         def tokenize(text_a, text_b):
-            return self.graph_rows(module.tokenizer(text_a), module.tokenizer(text_b))
+            return self.graph_rows(module.tokenizer(text_a), module.tokenizer(text_b))[0]
 
         @tf.function(autograph=False, input_signature=[text_a, text_b])
         def text_pair(text_a, text_b):
-            return features.signatures["features"](**tokenize(text_a, text_b))
+            rows, owner = self.graph_rows(module.tokenizer(text_a), module.tokenizer(text_b))
+            logits = self.model(rows, training=False)["logits"]
+            if self.packing.long_text == "windows":
+                logits = pool(logits, owner, self.pooling)
+            return self._graph_answers({"logits": logits})
 
         @tf.function(autograph=False, input_signature=[text_a])
         def single_sentence(text_a):
@@ -196,15 +211,17 @@ class Classifier(Servable):
 
     def answers(self, samples: Iterable[Sample]) -> list[Batch]:
         """Batches of samples of like length through tokenizer, packing and the Keras model."""
-        rows = [(self.row(*sample), sample) for sample in samples]
-        rows.sort(key=lambda row: len(row[0][0]))
+        made = [(self.rows(*sample), sample) for sample in samples]
+        made.sort(key=lambda item: len(item[0][0][0]))
         batches = []
-        for start in range(0, len(rows), BATCH_SIZE):
-            packed, chunk = zip(*rows[start : start + BATCH_SIZE], strict=True)
-            features = padded(packed)
+        for start in range(0, len(made), BATCH_SIZE):
+            rows_of, chunk = zip(*made[start : start + BATCH_SIZE], strict=True)
+            counts = [len(rows) for rows in rows_of]
+            features = padded([row for rows in rows_of for row in rows])
             logits = self.model({k: tf.constant(v) for k, v in features.items()}, training=False)
-            scores = self._scores(logits["logits"].numpy().astype(np.float64))
-            batches.append(Batch(list(chunk), features, scores))
+            logits = logits["logits"].numpy().astype(np.float64)
+            scores = self._scores(pool_windows(logits, counts, self.pooling))
+            batches.append(Batch(list(chunk), counts, features, self._scores(logits), scores))
         return batches
 
     def _scores(self, logits: np.ndarray) -> np.ndarray:
@@ -216,33 +233,40 @@ class Classifier(Servable):
         return powers / powers.sum(axis=-1, keepdims=True)
 
     def features_cases(self, batch: Batch) -> Iterator[Case]:
-        yield Case("serving_default", batch.features, *self._expected(batch))
+        expected, rows = self._of_rows(batch)
+        yield Case("serving_default", batch.features, expected, rows)
         yield from self._shared_cases(batch)
 
     def _shared_cases(self, batch: Batch) -> Iterator[Case]:
         """Of the signatures that both models have."""
-        expected, rows = self._expected(batch)
+        expected, rows = self._of_rows(batch)
         serialized = serialize_examples(batch.features)
         yield Case("features", batch.features, expected, rows)
         yield Case("examples", {"examples": serialized}, expected, rows)
         if self.task_type == "regression":
-            yield Case("regress", {"inputs": serialized}, {"outputs": batch.scores}, rows)
+            yield Case("regress", {"inputs": serialized}, {"outputs": batch.row_scores}, rows)
         else:
             classes = np.array([[label.encode() for label in self.labels]] * len(rows), object)
-            scores = {"classes": classes, "scores": batch.scores}
+            scores = {"classes": classes, "scores": batch.row_scores}
             yield Case("classify", {"inputs": serialized}, scores, rows)
 
-    def _expected(self, batch: Batch) -> tuple[Arrays, list[str]]:
-        name = "scores" if self.task_type == "regression" else "probabilities"
-        return {name: batch.scores}, [shown(*sample) for sample in batch.samples]
+    def _of_rows(self, batch: Batch) -> tuple[Arrays, list[str]]:
+        names = [shown(*sample) for sample in batch.samples]
+        rows = [name for name, n in zip(names, batch.counts, strict=True) for _ in range(n)]
+        return {self._score_name: batch.row_scores}, rows
+
+    @property
+    def _score_name(self) -> str:
+        return "scores" if self.task_type == "regression" else "probabilities"
 
     def text_cases(self, batch: Batch) -> Iterator[Case]:
-        expected, rows = self._expected(batch)
+        expected = {self._score_name: batch.scores}
+        rows = [shown(*sample) for sample in batch.samples]
         texts = {
             "text_a": np.array([a.encode() for a, _ in batch.samples], object),
             "text_b": np.array([(b or "").encode() for _, b in batch.samples], object),
         }
-        yield Case("tokenize", texts, batch.features, rows)
+        yield Case("tokenize", texts, batch.features, self._of_rows(batch)[1])
         yield Case("serving_default", texts, expected, rows)
         single = [i for i, (_, text_b) in enumerate(batch.samples) if text_b is None]
         if single:
@@ -262,8 +286,8 @@ class Classifier(Servable):
         ours, ids = case.expected["probabilities"], answers["label_ids"]
         names = np.array([label.encode() for label in self.labels], object)
         if self.task_type == "multilabel":
-            sure = abs(ours - THRESHOLD) > TOLERANCE
-            good = ((ids == (ours >= THRESHOLD)) | ~sure).all()
+            sure = abs(ours - MULTILABEL_THRESHOLD) > TOLERANCE
+            good = ((ids == (ours >= MULTILABEL_THRESHOLD)) | ~sure).all()
             labels = np.where(ids == 1, names, b"")
         else:
             good = (ours[np.arange(len(ids)), ids] >= ours.max(axis=-1) - 2 * TOLERANCE).all()

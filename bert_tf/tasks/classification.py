@@ -238,6 +238,8 @@ class Classifier(Program[ClassificationConfig]):
             config.max_seq_length,
             self.labels,
             self.task.problem_type,
+            self.packing,
+            config.window_pooling,
         )
         samples = [(e.text_a, e.text_b) for e in examples]
         self.written["export"] = export_model(

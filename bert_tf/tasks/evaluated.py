@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from bert_tf.data.examples import InputExample, SentenceTask
+from bert_tf.metrics import MULTILABEL_THRESHOLD
 
-THRESHOLD = 0.5  # a row of a multi-label task has the labels that are at least so probable
 _NEAR = 0.99  # a loss above this share of the prior's has learnt nothing worth the name
 
 
@@ -47,7 +47,7 @@ class Evaluated:
     def predicted(self, task: SentenceTask) -> np.ndarray:
         """In the form of `truth`."""
         if task.multilabel:
-            return (self.outputs >= THRESHOLD).astype(np.float32)
+            return (self.outputs >= MULTILABEL_THRESHOLD).astype(np.float32)
         return self.outputs[:, 0] if task.regression else self.outputs.argmax(axis=-1)
 
     def scores(self, task: SentenceTask) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from bert_tf.data.examples import LABEL_SEPARATOR, InputExample
-from bert_tf.tasks.evaluated import THRESHOLD
+from bert_tf.metrics import MULTILABEL_THRESHOLD
 
 
 def eval_results(values: Mapping[str, Any]) -> str:
@@ -41,7 +41,9 @@ def predictions(
     rows = [["id", *header]]
     for example, row in zip(examples, outputs, strict=True):
         if problem_type == "multilabel":
-            named = [label for label, x in zip(labels, row, strict=True) if x >= THRESHOLD]
+            named = [
+                label for label, x in zip(labels, row, strict=True) if x >= MULTILABEL_THRESHOLD
+            ]
             answer = [LABEL_SEPARATOR.join(named)]
         else:
             answer = [labels[row.argmax()]] if labels else []

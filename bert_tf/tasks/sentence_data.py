@@ -25,8 +25,9 @@ def choose(config: ClassificationConfig, source: str | None) -> tuple[SentenceTa
     Raises:
       ValueError: no such task, flags that do not fit it, or a model for other labels.
     """
-    used = source is not None and not config.do_train
-    known = checkpoints.saved_labels(source) if used else None
+    known = None
+    if source is not None and not config.do_train:
+        known = checkpoints.saved_labels(source)
     if config.task_name.lower() in delimited.KINDS:
         task = _own_files(config, known)
     else:
