@@ -13,8 +13,8 @@ from bert_tf import checkpoints, training
 from bert_tf.data import glue
 from bert_tf.reporting.events import read_scalars
 from bert_tf.tasks import classification, seeds
-from bert_tf.tasks.evaluated import Evaluated, collapse
 from bert_tf.tasks.classification_config import ClassificationConfig
+from bert_tf.tasks.evaluated import Evaluated, collapse
 
 TINY = Path(__file__).parent / "tiny"
 FILES = {
