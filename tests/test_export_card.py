@@ -80,7 +80,7 @@ def test_signatures_and_their_requests():
     text = section(make(), "Signatures")
     row = "| text | serving_default | predict | text_a: string [?], text_b: string [?] | "
     assert row + "probabilities: float32 [?, 2] |" in text
-    assert "`POST /v1/models/MODEL:predict`, text, `serving_default`:" in text
+    assert "`POST /v1/models/MODEL:predict`, `serving_default` of text:" in text
     assert SIGNATURE.request in text
 
 

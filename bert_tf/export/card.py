@@ -161,9 +161,12 @@ def _signatures(signatures: Sequence[Signature]) -> Iterator[str]:
         [(s.model, s.name, s.method, _listed(s.inputs), _listed(s.outputs)) for s in signatures],
     )
     yield "Bodies of example requests to TF Serving's REST interface:"
+    models: dict[tuple[str, str, str], list[str]] = {}
     for s in signatures:
-        yield f"`POST /v1/models/MODEL:{s.method}`, {s.model}, `{s.name}`:"
-        yield _fenced(s.request)
+        models.setdefault((s.method, s.name, s.request), []).append(s.model)
+    for (method, name, request), those in models.items():
+        yield f"`POST /v1/models/MODEL:{method}`, `{name}` of {' and '.join(those)}:"
+        yield _fenced(request)
 
 
 def _listed(values: Mapping[str, str]) -> str:

@@ -9,11 +9,13 @@ B batch, F from-length, L labels. What signatures answer, by task_type:
     regression       scores float32 [B]
 
 `classify` answers with `classes` string [B, L] and `scores` float32 [B, L], every label with its
-probability, and `regress` with `outputs` float32 [B], as TF Serving's methods want it.
+probability, and `regress` with `outputs` float32 [B], as TF Serving's methods want it. These two
+and `examples` take serialized tf.Examples: of Google's features, and in the text model also of
+`text_a` with or without `text_b`.
 """
 
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -28,16 +30,18 @@ from bert_tf.export.features import (
     Tensors,
     float32_copy,
     padded,
+    serialize_example,
     serialize_examples,
 )
 from bert_tf.export.finetuned import FineTuned
 from bert_tf.export.servable import TOLERANCE, Arrays, Case, Model, Servable
-from bert_tf.export.text import TextModule, shown
+from bert_tf.export.text import TextModule, parse_text_examples, shown
 from bert_tf.graph_tokenization import pack_pairs
 from bert_tf.packing import pack
 from bert_tf.tokenization import FullTokenizer
 
 TASK_TYPES = ("classification", "regression", "multilabel")
+TEXTS = ("text_a", "text_b")
 THRESHOLD = 0.5
 BATCH_SIZE = 8
 
@@ -119,7 +123,11 @@ class Classifier(Servable):
 
     def features_model(self) -> Model:
         module = FeaturesModule(self.model, self._graph_answers)
-        name = "regress" if self.task_type == "regression" else "classify"
+        both = {"serving_default": module.features, "features": module.features}
+        return Model(module, both | self._example_signatures(module))
+
+    def _example_signatures(self, module: tf.Module) -> dict[str, Any]:
+        """`examples` of a module, and the TF Serving method that follows from it."""
 
         @tf.function(autograph=False, input_signature=[tf.TensorSpec([None], tf.string, "inputs")])
         def method(inputs):
@@ -130,9 +138,9 @@ class Classifier(Servable):
             classes = tf.broadcast_to(tf.constant(self.labels), tf.shape(scores))
             return {"classes": classes, "scores": scores}
 
-        setattr(module, name, method)
-        signatures = {"features": module.features, "examples": module.examples, name: method}
-        return Model(module, {"serving_default": module.features, **signatures})
+        module.method = method
+        name = "regress" if self.task_type == "regression" else "classify"
+        return {"examples": module.examples, name: method}
 
     def _graph_answers(self, outputs: Tensors) -> Tensors:
         """Logits [B, L] -> what the module's docstring lists."""
@@ -155,7 +163,7 @@ class Classifier(Servable):
         `single_sentence` (text_a [B]); `tokenize`, no signature, gives the features themselves.
         """
         module = TextModule(features, self.tokenizer)
-        text_a, text_b = (tf.TensorSpec([None], tf.string, name) for name in ("text_a", "text_b"))
+        text_a, text_b = (tf.TensorSpec([None], tf.string, name) for name in TEXTS)
 
         @tf.function(autograph=False, input_signature=[text_a, text_b])
         def tokenize(text_a, text_b):
@@ -163,17 +171,24 @@ class Classifier(Servable):
 
         @tf.function(autograph=False, input_signature=[text_a, text_b])
         def text_pair(text_a, text_b):
-            return features.signatures["features"](**tokenize(text_a, text_b))
+            return module.model.features(**tokenize(text_a, text_b))
 
         @tf.function(autograph=False, input_signature=[text_a])
         def single_sentence(text_a):
             return text_pair(text_a, tf.zeros_like(text_a))
 
+        serialized = tf.TensorSpec([None], tf.string, "examples")
+
+        @tf.function(autograph=False, input_signature=[serialized])
+        def examples(examples):
+            return module.model.features(**parse_text_examples(examples, TEXTS, tokenize))
+
         module.tokenize = tokenize
         module.text_pair = text_pair
         module.single_sentence = single_sentence
+        module.examples = examples
         own = {"serving_default": text_pair, "single_sentence": single_sentence}
-        return Model(module, features.signatures | own)
+        return Model(module, features.signatures | own | self._example_signatures(module))
 
     # ------------------------------------------------------------------------- what Python says
 
@@ -217,12 +232,11 @@ class Classifier(Servable):
 
     def features_cases(self, batch: Batch) -> Iterator[Case]:
         yield Case("serving_default", batch.features, *self._expected(batch))
-        yield from self._shared_cases(batch)
+        yield from self._shared_cases(batch, serialize_examples(batch.features))
 
-    def _shared_cases(self, batch: Batch) -> Iterator[Case]:
-        """Of the signatures that both models have."""
+    def _shared_cases(self, batch: Batch, serialized: np.ndarray) -> Iterator[Case]:
+        """Of the signatures that both models have; `serialized` tf.Examples, bytes [B]."""
         expected, rows = self._expected(batch)
-        serialized = serialize_examples(batch.features)
         yield Case("features", batch.features, expected, rows)
         yield Case("examples", {"examples": serialized}, expected, rows)
         if self.task_type == "regression":
@@ -252,7 +266,11 @@ class Classifier(Servable):
                 {name: values[single] for name, values in expected.items()},
                 [rows[i] for i in single],
             )
-        yield from self._shared_cases(batch)
+        serialized = serialize_examples(batch.features)
+        for i, sample in enumerate(batch.samples[::2]):  # every other one as text
+            there = {n: [x.encode()] for n, x in zip(TEXTS, sample, strict=True) if x is not None}
+            serialized[2 * i] = serialize_example(there)
+        yield from self._shared_cases(batch, serialized)
 
     def check(self, case: Case, answers: Arrays) -> None:
         """Also: labels follow from probabilities; which one does not matter in a tie."""

@@ -46,7 +46,7 @@ def export_model(
             loaded = verify.check(
                 servable, path, cases, warmup if requests.can_write_warmup() else None
             )
-            signatures += [_described(kind, loaded, case) for case in warmup]
+            signatures = [_described(kind, loaded, case) for case in warmup] + signatures
         _write_card(servable, folder, signatures, run_dir)
         return _publish(folder, export_dir)
 
