@@ -71,7 +71,7 @@ def test_layout(home, folder, features_folder, servable):
 class Doubler(Servable):
     """The smallest servable: the features model doubles numbers, the text model also reads them."""
 
-    task_type, labels, example = "regression", [], 3
+    task_type, use, labels, example = "regression", "Doubles a number.", [], 3
 
     def __init__(self):
         self.tokenizer = FullTokenizer(TINY / "vocab.txt")

@@ -40,7 +40,11 @@ from bert_tf.graph_tokenization import pack_pairs
 from bert_tf.packing import pack
 from bert_tf.tokenization import FullTokenizer
 
-TASK_TYPES = ("classification", "regression", "multilabel")
+USES = {
+    "classification": "Gives a text, or a pair of texts, one label out of those below.",
+    "multilabel": "Gives a text, or a pair of texts, any number of the labels below.",
+    "regression": "Gives a text, or a pair of texts, a number.",
+}
 TEXTS = ("text_a", "text_b")
 THRESHOLD = 0.5
 BATCH_SIZE = 8
@@ -76,9 +80,9 @@ class Classifier(Servable):
         task_type: str = "classification",
     ):
         super().__init__(config, tokenizer, max_seq_length)
-        if task_type not in TASK_TYPES or bool(labels) == (task_type == "regression"):
+        if task_type not in USES or bool(labels) == (task_type == "regression"):
             raise ValueError(f"task_type={task_type!r} with labels={labels!r:.80}: do not fit")
-        self.task_type, self.labels = task_type, labels
+        self.task_type, self.use, self.labels = task_type, USES[task_type], labels
         outputs = len(labels) or 1
         self.model = float32_copy(
             model,

@@ -104,6 +104,7 @@ def _write_card(
 ) -> None:
     model = card.Card(
         task_type=servable.task_type,
+        use=servable.use,
         labels=servable.labels,
         max_seq_length=servable.max_seq_length,
         config=servable.config.to_dict(),
