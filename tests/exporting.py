@@ -80,10 +80,14 @@ def python_probabilities(servable: Classifier, text_a: str, text_b: str | None) 
 
 
 def serialized(**features) -> bytes:
-    """A tf.Example of int lists."""
+    """A tf.Example of lists of ints or strings."""
     example = tf.train.Example()
     for name, values in features.items():
-        example.features.feature[name].int64_list.value.extend(values)
+        if isinstance(values[0], str):
+            values = [value.encode() for value in values]
+            example.features.feature[name].bytes_list.value.extend(values)
+        else:
+            example.features.feature[name].int64_list.value.extend(values)
     return example.SerializeToString()
 
 

@@ -71,7 +71,7 @@ def test_layout(home, folder, features_folder, servable):
 class Doubler(Servable):
     """The smallest servable: the features model doubles numbers, the text model also reads them."""
 
-    task_type, labels, example = "regression", [], 3
+    task_type, use, labels, example = "regression", "Doubles a number.", [], 3
 
     def __init__(self):
         self.tokenizer = FullTokenizer(TINY / "vocab.txt")
@@ -169,7 +169,7 @@ def examples_of(servable: Classifier) -> list[bytes]:
     """One as short as its text, one padded as Google's records are."""
     rows = []
     for padding, pair in zip((0, 9), SAMPLES, strict=False):
-        ids, segments = servable.row(*pair)
+        ((ids, segments),) = servable.rows(*pair)
         zeros = [0] * padding
         mask = [1] * len(ids) + zeros
         rows.append(
@@ -190,19 +190,50 @@ def test_serialized_examples(servable, folder, features_folder):
         assert got["classes"].numpy().tolist() == [[label.encode() for label in LABELS]] * 2
 
 
+def test_examples_of_text_and_of_features_in_one_batch(servable, folder):
+    """As TF Serving's batching may bring them together."""
+    texts = [("the", None), ("Café naïve!", ""), ("", None), ("The lazy dog", "jumped")]
+    rows = [serialized(text_a=[a], **({} if b is None else {"text_b": [b]})) for a, b in texts]
+    given = examples_of(servable)
+    examples = tf.constant([given[0], rows[0], given[1], *rows[1:]])
+    pairs = [SAMPLES[0], texts[0], SAMPLES[1], *texts[1:]]
+    wanted = np.stack([python_probabilities(servable, *pair) for pair in pairs])
+    loaded = tf.saved_model.load(folder).signatures
+    got = loaded["examples"](examples=examples)
+    np.testing.assert_allclose(got["probabilities"], wanted, atol=1e-5)
+    np.testing.assert_allclose(loaded["classify"](inputs=examples)["scores"], wanted, atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def classify(folder, features_folder):
+    return [tf.saved_model.load(f).signatures["classify"] for f in (folder, features_folder)]
+
+
+GOOD = {"input_ids": [2, 3], "input_mask": [1, 1], "segment_ids": [0, 0]}
+
+
 @pytest.mark.parametrize(
     "features",
     [
         {},
+        {"text": ["a feature that is not read"]},
+        {"text_b": ["the"]},
+        {"text_a": ["the", "fox"]},
+        {"text_a": ["the"], "text_b": ["quick", "fox"]},
+        {"text_a": ["the"], **GOOD},
         {"input_ids": [2, 3], "input_mask": [1, 1]},
         {"input_ids": [2, 3], "input_mask": [1], "segment_ids": [0, 0]},
     ],
 )
-def test_incomplete_examples_are_refused(features_folder, features):
-    classify = tf.saved_model.load(features_folder).signatures["classify"]
-    good = {"input_ids": [2, 3], "input_mask": [1, 1], "segment_ids": [0, 0]}
-    with pytest.raises(tf.errors.InvalidArgumentError, match="needs input_ids, input_mask, segm"):
-        classify(inputs=tf.constant([serialized(**good), serialized(**features)]))
+def test_incomplete_examples_are_refused(classify, features):
+    examples = tf.constant([serialized(**GOOD), serialized(**features)])
+    from_text, from_features = classify
+    message = "needs either text_a .one text. or input_ids, input_mask, segment_ids, of one length"
+    with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+        from_text(inputs=examples)
+    if "input_ids" not in features or "text_a" not in features:
+        with pytest.raises(tf.errors.InvalidArgumentError, match="needs input_ids, input_mask, s"):
+            from_features(inputs=examples)
 
 
 def predict(monkeypatch, capsys, *arguments: str) -> str:
@@ -320,20 +351,24 @@ def test_a_bfloat16_model_is_served_in_float32(tmp_path):
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
         _, model = exporting.tiny_classifier(float32["config"].vocab_size, 3)
-        path = export_model(Classifier(**{**float32, "model": model}), str(tmp_path / "export"))
+        served = Classifier(**{**float32, "model": model})
         assert keras.config.dtype_policy().name == "mixed_bfloat16"
     finally:
         keras.config.set_dtype_policy("float32")
-    serve = tf.saved_model.load(path).signatures["serving_default"]
-    answer = serve(text_a=tf.constant(["the fox"]), text_b=tf.constant(["dog"]))
-    # The same seed made the same weights.
+    # The same seed made the same weights. `served.model` is what is written.
     wanted = python_probabilities(Classifier(**float32), "the fox", "dog")
-    np.testing.assert_allclose(answer["probabilities"][0], wanted, atol=1e-5)
+    found = python_probabilities(served, "the fox", "dog")
+    np.testing.assert_allclose(found, wanted, atol=1e-6)
 
 
-def wrong_case(monkeypatch):
-    make = text.GraphTokenizer
-    monkeypatch.setattr(text, "GraphTokenizer", lambda file, lower: make(file, not lower))
+def wrong_words(monkeypatch):
+    make = text.graph_tokenizer
+
+    def other(tokenizer):
+        right = make(tokenizer)
+        return lambda texts: right(tf.strings.regex_replace(texts, "naïve", "café"))
+
+    monkeypatch.setattr(text, "graph_tokenizer", other)
 
 
 def wrong_logits(monkeypatch):
@@ -364,7 +399,7 @@ def forgotten_signature(monkeypatch):
     monkeypatch.setattr(
         Classifier,
         "_shared_cases",
-        lambda self, batch: (case for case in cases(self, batch) if case.function != "examples"),
+        lambda *args: (case for case in cases(*args) if case.function != "examples"),
     )
 
 
@@ -372,9 +407,9 @@ def forgotten_signature(monkeypatch):
     ("spoil", "said"),
     [
         (
-            wrong_case,
+            wrong_words,
             r"input_ids of 'Café naïve!' from tokenize: "
-            r"Python \[2, 23, 24, 17, 3\], SavedModel \[2, 1, ",
+            r"Python \[2, 23, 24, 17, 3\], SavedModel \[2, 23, 23, 17, 3\]",
         ),
         (wrong_logits, r"probabilities of .* from serving_default: Python \["),
         (wrong_labels, r"labels of signature serving_default"),

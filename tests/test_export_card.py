@@ -23,6 +23,7 @@ CONFIG = {"hidden_size": 16, "max_position_embeddings": 32}
 def make(**changes):
     values = {
         "task_type": "classification",
+        "use": "Gives a text one label.",
         "labels": ["no", "中立", "a|b`\n"],
         "max_seq_length": 24,
         "config": CONFIG,
@@ -40,7 +41,9 @@ def section(text, name):
 def test_a_card_with_a_run(tmp_path):
     exporting.write_run(tmp_path)
     text = make(run=card.read_run(str(tmp_path)))
-    assert text.startswith("# mnli: a fine-tuned BERT\n\nTask: classification. ")
+    assert text.startswith(
+        "# mnli: a fine-tuned BERT\n\nTask: classification. Gives a text one label.\n"
+    )
     assert f"| the training data | {'ab' * 32} |" in section(text, "Data")
     assert section(text, "Metrics").splitlines()[3:] == [
         "| what | value |",
@@ -80,7 +83,7 @@ def test_signatures_and_their_requests():
     text = section(make(), "Signatures")
     row = "| text | serving_default | predict | text_a: string [?], text_b: string [?] | "
     assert row + "probabilities: float32 [?, 2] |" in text
-    assert "`POST /v1/models/MODEL:predict`, text, `serving_default`:" in text
+    assert "`POST /v1/models/MODEL:predict`, `serving_default` of text:" in text
     assert SIGNATURE.request in text
 
 

@@ -163,7 +163,7 @@ def test_classify_through_grpc(servable, stub):
     request = classification_pb2.ClassificationRequest()
     request.model_spec.signature_name = "classify"
     for pair in TEXTS:
-        ids, segments = servable.row(*pair)
+        ((ids, segments),) = servable.rows(*pair)
         example = serialized(input_ids=ids, input_mask=[1] * len(ids), segment_ids=segments)
         request.input.example_list.examples.add().ParseFromString(example)
     rows = stub.Classify(request, timeout=60).result.classifications
@@ -189,9 +189,12 @@ def test_metadata_through_grpc(stub):
 def test_the_requests_on_the_card_work(servable, exported):
     """Read as TF Serving reads them: columns under `inputs`, or rows of features as `examples`."""
     card = (exported[1] / "text" / "1" / "README.md").read_text()
-    requests = re.findall(
-        r"^`POST /v1/models/MODEL:(\w+)`, (\w+), `(\w+)`:\n\n```\n(.*)\n```", card, re.M
-    )
+    entry = r"^`POST /v1/models/MODEL:(\w+)`, `(\w+)` of ([\w ]+):\n\n```\n(.*)\n```"
+    requests = [
+        (method, model, name, body)
+        for method, name, models, body in re.findall(entry, card, re.MULTILINE)
+        for model in models.split(" and ")
+    ]
     assert len(requests) == 9  # five signatures of the text model, four of the features model
     wanted = python_probabilities(servable, *servable.example)
     loaded = {
@@ -202,7 +205,9 @@ def test_the_requests_on_the_card_work(servable, exported):
         assert values["signature_name"] == name
         signature = loaded[kind].signatures[name]
         if method == "classify":
-            examples = [serialized(**features) for features in values["examples"]]
+            (features,) = values["examples"]
+            lists = {k: x if isinstance(x, list) else [x] for k, x in features.items()}
+            examples = [serialized(**lists)]
             probabilities = signature(inputs=tf.constant(examples))["scores"]
         else:
             specs = signature.structured_input_signature[1]

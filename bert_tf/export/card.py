@@ -20,13 +20,6 @@ from bert_tf.checkpoints.location import read_json
 
 CARD_FILE = "README.md"
 _PACKAGES = ("bert_tf", "tensorflow", "tensorflow-text", "keras")
-_USES = {
-    "classification": "Gives a text, or a pair of texts, one label out of those below.",
-    "multilabel": "Gives a text, or a pair of texts, any number of the labels below.",
-    "regression": "Gives a text, or a pair of texts, a number.",
-    "question_answering": "Finds the answer to a question in a text.",
-    "tagging": "Finds the entities, or other tagged stretches, of a text.",
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,6 +57,7 @@ class Card:
     """What goes onto the card; `config` is the architecture as in bert_config.json."""
 
     task_type: str
+    use: str
     labels: Sequence[str]
     max_seq_length: int
     config: Mapping[str, Any]
@@ -88,7 +82,7 @@ def text(card: Card) -> str:
     task_name = card.run.metrics.get("task_name") or card.run.flags.get("task_name")
     parts = [
         f"# {task_name or card.task_type}: a fine-tuned BERT",
-        f"Task: {card.task_type}. {_USES[card.task_type]}",
+        f"Task: {card.task_type}. {card.use}",
         *_labels(card.labels),
         *_data(card.run),
         *_metrics(card.run.metrics),
@@ -161,9 +155,12 @@ def _signatures(signatures: Sequence[Signature]) -> Iterator[str]:
         [(s.model, s.name, s.method, _listed(s.inputs), _listed(s.outputs)) for s in signatures],
     )
     yield "Bodies of example requests to TF Serving's REST interface:"
+    models: dict[tuple[str, str, str], list[str]] = {}
     for s in signatures:
-        yield f"`POST /v1/models/MODEL:{s.method}`, {s.model}, `{s.name}`:"
-        yield _fenced(s.request)
+        models.setdefault((s.method, s.name, s.request), []).append(s.model)
+    for (method, name, request), those in models.items():
+        yield f"`POST /v1/models/MODEL:{method}`, `{name}` of {' and '.join(those)}:"
+        yield _fenced(request)
 
 
 def _listed(values: Mapping[str, str]) -> str:

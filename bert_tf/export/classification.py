@@ -9,11 +9,13 @@ B batch, F from-length, L labels. What signatures answer, by task_type:
     regression       scores float32 [B]
 
 `classify` answers with `classes` string [B, L] and `scores` float32 [B, L], every label with its
-probability, and `regress` with `outputs` float32 [B], as TF Serving's methods want it.
+probability, and `regress` with `outputs` float32 [B], as TF Serving's methods want it. These two
+and `examples` take serialized tf.Examples: of Google's features, and in the text model also of
+`text_a` with or without `text_b`.
 """
 
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -29,17 +31,23 @@ from bert_tf.export.features import (
     Tensors,
     float32_copy,
     padded,
+    serialize_example,
     serialize_examples,
 )
 from bert_tf.export.finetuned import FineTuned
 from bert_tf.export.servable import TOLERANCE, Arrays, Case, Model, Servable
-from bert_tf.export.text import TextModule, shown
+from bert_tf.export.text import TextModule, parse_text_examples, shown
 from bert_tf.graph_packing import pack_pairs, pack_windows, pool
 from bert_tf.metrics import MULTILABEL_THRESHOLD
 from bert_tf.packing import Packed
 from bert_tf.tokenization import FullTokenizer
 
-TASK_TYPES = ("classification", "regression", "multilabel")
+USES = {
+    "classification": "Gives a text, or a pair of texts, one label out of those below.",
+    "multilabel": "Gives a text, or a pair of texts, any number of the labels below.",
+    "regression": "Gives a text, or a pair of texts, a number.",
+}
+TEXTS = ("text_a", "text_b")
 BATCH_SIZE = 8
 
 Sample = tuple[str, str | None]  # text_a, text_b
@@ -79,9 +87,9 @@ class Classifier(Servable):
     ):
         super().__init__(config, tokenizer, max_seq_length)
         self.packing, self.pooling = packing or Packing(max_seq_length), pooling
-        if task_type not in TASK_TYPES or bool(labels) == (task_type == "regression"):
+        if task_type not in USES or bool(labels) == (task_type == "regression"):
             raise ValueError(f"task_type={task_type!r} with labels={labels!r:.80}: do not fit")
-        self.task_type, self.labels = task_type, labels
+        self.task_type, self.use, self.labels = task_type, USES[task_type], labels
         outputs = len(labels) or 1
         self.model = float32_copy(
             model,
@@ -130,7 +138,11 @@ class Classifier(Servable):
 
     def features_model(self) -> Model:
         module = FeaturesModule(self.model, self._graph_answers)
-        name = "regress" if self.task_type == "regression" else "classify"
+        both = {"serving_default": module.features, "features": module.features}
+        return Model(module, both | self._example_signatures(module))
+
+    def _example_signatures(self, module: tf.Module) -> dict[str, Any]:
+        """`examples` of a module, and the TF Serving method that follows from it."""
 
         @tf.function(autograph=False, input_signature=[tf.TensorSpec([None], tf.string, "inputs")])
         def method(inputs):
@@ -141,9 +153,9 @@ class Classifier(Servable):
             classes = tf.broadcast_to(tf.constant(self.labels), tf.shape(scores))
             return {"classes": classes, "scores": scores}
 
-        setattr(module, name, method)
-        signatures = {"features": module.features, "examples": module.examples, name: method}
-        return Model(module, {"serving_default": module.features, **signatures})
+        module.method = method
+        name = "regress" if self.task_type == "regression" else "classify"
+        return {"examples": module.examples, name: method}
 
     def _graph_answers(self, outputs: Tensors) -> Tensors:
         """Logits [B, L] -> what the module's docstring lists."""
@@ -166,7 +178,7 @@ class Classifier(Servable):
         `single_sentence` (text_a [B]); `tokenize`, no signature, gives the features themselves.
         """
         module = TextModule(features, self.tokenizer)
-        text_a, text_b = (tf.TensorSpec([None], tf.string, name) for name in ("text_a", "text_b"))
+        text_a, text_b = (tf.TensorSpec([None], tf.string, name) for name in TEXTS)
 
         @tf.function(autograph=False, input_signature=[text_a, text_b])
         def tokenize(text_a, text_b):
@@ -184,11 +196,20 @@ class Classifier(Servable):
         def single_sentence(text_a):
             return text_pair(text_a, tf.zeros_like(text_a))
 
+        serialized = tf.TensorSpec([None], tf.string, "examples")
+
+        @tf.function(autograph=False, input_signature=[serialized])
+        def examples(examples):
+            if self.packing.long_text == "windows":  # an example is a row: only features there
+                return module.model.examples(examples)
+            return module.model.features(**parse_text_examples(examples, TEXTS, tokenize))
+
         module.tokenize = tokenize
         module.text_pair = text_pair
         module.single_sentence = single_sentence
+        module.examples = examples
         own = {"serving_default": text_pair, "single_sentence": single_sentence}
-        return Model(module, features.signatures | own)
+        return Model(module, features.signatures | own | self._example_signatures(module))
 
     # ------------------------------------------------------------------------- what Python says
 
@@ -235,12 +256,11 @@ class Classifier(Servable):
     def features_cases(self, batch: Batch) -> Iterator[Case]:
         expected, rows = self._of_rows(batch)
         yield Case("serving_default", batch.features, expected, rows)
-        yield from self._shared_cases(batch)
+        yield from self._shared_cases(batch, serialize_examples(batch.features))
 
-    def _shared_cases(self, batch: Batch) -> Iterator[Case]:
-        """Of the signatures that both models have."""
+    def _shared_cases(self, batch: Batch, serialized: np.ndarray) -> Iterator[Case]:
+        """Of the signatures that both models have; `serialized` tf.Examples, bytes [R]."""
         expected, rows = self._of_rows(batch)
-        serialized = serialize_examples(batch.features)
         yield Case("features", batch.features, expected, rows)
         yield Case("examples", {"examples": serialized}, expected, rows)
         if self.task_type == "regression":
@@ -276,7 +296,12 @@ class Classifier(Servable):
                 {name: values[single] for name, values in expected.items()},
                 [rows[i] for i in single],
             )
-        yield from self._shared_cases(batch)
+        serialized = serialize_examples(batch.features)
+        texts_too = [] if self.packing.long_text == "windows" else batch.samples[::2]
+        for i, sample in enumerate(texts_too):  # every other one as text
+            there = {n: [x.encode()] for n, x in zip(TEXTS, sample, strict=True) if x is not None}
+            serialized[2 * i] = serialize_example(there)
+        yield from self._shared_cases(batch, serialized)
 
     def check(self, case: Case, answers: Arrays) -> None:
         """Also: labels follow from probabilities; which one does not matter in a tie."""

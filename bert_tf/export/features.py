@@ -79,27 +79,41 @@ def parse_examples(serialized: tf.Tensor) -> Tensors:
 
     The rows of one example must be of one length, which may be another one for each example.
     """
-    ragged = tf.io.RaggedFeature(tf.int64, row_splits_dtype=tf.int64)
-    found = tf.io.parse_example(serialized, dict.fromkeys(FEATURES, ragged))
-    lengths = [found[name].row_lengths() for name in FEATURES]
-    same = [tf.reduce_all(tf.equal(lengths[0], other)) for other in lengths[1:]]
+    rows = ragged_features(serialized)
     message = f"each example needs {', '.join(FEATURES)}, of one length and not empty"
-    check = tf.debugging.Assert(
-        tf.reduce_all([tf.reduce_all(lengths[0] > 0), *same]), [message, *lengths]
-    )
-    with tf.control_dependencies([check]):
-        return {name: tf.cast(rows.to_tensor(), tf.int32) for name, rows in found.items()}
+    good = [rows["input_ids"].row_lengths() > 0, same_lengths(rows)]
+    with tf.control_dependencies([tf.debugging.Assert(tf.reduce_all(good), [message])]):
+        return {name: ids.to_tensor() for name, ids in rows.items()}
+
+
+def ragged_features(serialized: tf.Tensor) -> dict[str, tf.RaggedTensor]:
+    """Serialized tf.Examples [B] -> FEATURES, int32 ragged [B, (F)]; a missing one is empty."""
+    kind = tf.io.RaggedFeature(tf.int64, row_splits_dtype=tf.int64)
+    found = tf.io.parse_example(serialized, dict.fromkeys(FEATURES, kind))
+    return {name: tf.cast(ids, tf.int32) for name, ids in found.items()}
+
+
+def same_lengths(rows: dict[str, tf.RaggedTensor]) -> tf.Tensor:
+    """Whether the features of an example are equally long, bool [B]."""
+    first, *others = (rows[name].row_lengths() for name in FEATURES)
+    return tf.reduce_all([tf.equal(first, other) for other in others], axis=0)
 
 
 def serialize_examples(features: Arrays) -> np.ndarray:
     """FEATURES, int [B, F] -> serialized tf.Examples, bytes [B], as Google's records hold them."""
-    rows = []
-    for i in range(len(features["input_ids"])):
-        example = tf.train.Example()
-        for name in FEATURES:
-            example.features.feature[name].int64_list.value.extend(features[name][i].tolist())
-        rows.append(example.SerializeToString(deterministic=True))
-    return np.array(rows, object)
+    count = len(features["input_ids"])
+    rows = [{name: features[name][i].tolist() for name in FEATURES} for i in range(count)]
+    return np.array([serialize_example(row) for row in rows], object)
+
+
+def serialize_example(row: dict[str, list[int] | list[bytes]]) -> bytes:
+    """One tf.Example."""
+    example = tf.train.Example()
+    for name, values in row.items():
+        feature = example.features.feature[name]
+        target = feature.bytes_list if isinstance(values[0], bytes) else feature.int64_list
+        target.value.extend(values)
+    return example.SerializeToString(deterministic=True)
 
 
 def padded(rows: Sequence[tuple[list[int], list[int]]]) -> Arrays:

@@ -46,7 +46,7 @@ def export_model(
             loaded = verify.check(
                 servable, path, cases, warmup if requests.can_write_warmup() else None
             )
-            signatures += [_described(kind, loaded, case) for case in warmup]
+            signatures = [_described(kind, loaded, case) for case in warmup] + signatures
         _write_card(servable, folder, signatures, run_dir)
         return _publish(folder, export_dir)
 
@@ -104,6 +104,7 @@ def _write_card(
 ) -> None:
     model = card.Card(
         task_type=servable.task_type,
+        use=servable.use,
         labels=servable.labels,
         max_seq_length=servable.max_seq_length,
         config=servable.config.to_dict(),

@@ -26,11 +26,15 @@ def rest_body(case: Case) -> dict[str, Any]:
     if case.function not in METHODS:
         inputs = {name: _json(values.tolist()) for name, values in case.inputs.items()}
         return {"signature_name": case.function, "inputs": inputs}
-    examples = [
-        {name: list(x.int64_list.value) for name, x in sorted(example.features.feature.items())}
-        for example in _examples(case)
-    ]
-    return {"signature_name": case.function, "examples": examples}
+    return {"signature_name": case.function, "examples": list(map(_json_example, _examples(case)))}
+
+
+def _json_example(example: tf.train.Example) -> dict[str, Any]:
+    features = {}
+    for name, feature in sorted(example.features.feature.items()):
+        values = list(getattr(feature, feature.WhichOneof("kind")).value)
+        features[name] = _json(values if len(values) > 1 else values[0])
+    return features
 
 
 def _json(value: Any) -> Any:

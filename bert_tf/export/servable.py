@@ -43,11 +43,13 @@ class Servable(abc.ABC):
 
     Attributes:
       task_type: as in task.json.
+      use: what it does for its user, a sentence for the card.
       labels: in the order of the model's outputs; empty where it has none.
       example: a sample of ours, for warm-up requests and the card; no one's data.
     """
 
     task_type: str
+    use: str
     labels: list[str]
     example: Any
 

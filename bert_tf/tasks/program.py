@@ -131,9 +131,9 @@ class Program(ABC, Generic[Config]):
             self.evaluate()
         if config.do_predict:
             self.predict()
-        if config.export_dir:
-            self.export()
         metrics = run_folder.merge_json(self.path("metrics.json"), self.metrics)
+        if config.export_dir:
+            self.export()  # whose card tells the metrics
         return self.written | {"metrics": metrics}
 
     def train(self) -> None:
