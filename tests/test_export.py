@@ -394,6 +394,15 @@ def wrong_classes(monkeypatch):
     )
 
 
+def lost_row(monkeypatch):
+    answers = Classifier._graph_answers
+
+    def without_the_last(self, outputs):
+        return answers(self, {"logits": outputs["logits"][:-1]})
+
+    monkeypatch.setattr(Classifier, "_graph_answers", without_the_last)
+
+
 def forgotten_signature(monkeypatch):
     cases = Classifier._shared_cases
     monkeypatch.setattr(
@@ -414,6 +423,7 @@ def forgotten_signature(monkeypatch):
         (wrong_logits, r"probabilities of .* from serving_default: Python \["),
         (wrong_labels, r"labels of signature serving_default"),
         (wrong_classes, r"classes of .* from classify: Python \[b'contradiction', "),
+        (lost_row, r"shape of probabilities from serving_default: Python \(8, 3\), .* \(7, 3\)"),
         (forgotten_signature, r"not every signature was called: examples"),
     ],
 )

@@ -58,15 +58,15 @@ def run_module(*flags):
     return subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
 
 
-def test_a_run_is_exported_with_what_it_noted(arguments, tmp_path):
+def test_a_run_is_exported_with_what_it_noted(arguments, tmp_path, capsys):
     """Out of its final_model alone; the card has the run's data and metrics."""
     exporting.write_run(tmp_path)
     save(tmp_path / "final_model", arguments)
-    export_dir = str(tmp_path / "export")
-    ran = run_module(f"--checkpoint={tmp_path / 'final_model'}", f"--export_dir={export_dir}")
-    assert ran.returncode == 0, ran.stderr
+    source, export_dir = str(tmp_path / "final_model"), str(tmp_path / "export")
+    path = program.run(ExportConfig(checkpoint=source, export_dir=export_dir))
     folder = tmp_path / "export" / "text" / "1"
-    assert ran.stdout.endswith(f"Exported and verified: {folder}\n")
+    assert path == str(folder)
+    assert capsys.readouterr().out.endswith(f"Exported and verified: {folder}\n")
     serve = tf.saved_model.load(str(folder)).signatures["serving_default"]
     answer = serve(text_a=tf.constant(["the fox"]), text_b=tf.constant(["dog"]))
     wanted = python_probabilities(Classifier(**arguments), "the fox", "dog")

@@ -92,7 +92,8 @@ class Servable(abc.ABC):
 
 def _check_same(case: Case, name: str, ours: np.ndarray, theirs: np.ndarray) -> None:
     """Row by row first, so that the message shows a row; then the shapes, which are padding's."""
-    for i, shown in enumerate(case.rows):
+    rows = case.rows if len(theirs) == len(ours) else []
+    for i, shown in enumerate(rows):
         a, b = np.atleast_1d(ours[i]), np.atleast_1d(theirs[i])
         if ours.dtype.kind == "f":
             same = a.shape == b.shape and np.all(abs(a - b) <= TOLERANCE * np.maximum(1, abs(a)))
