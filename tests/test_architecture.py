@@ -20,8 +20,11 @@ PACKAGE = ROOT / "bert_tf"
 LEVELS = [
     ["filesystem", "text_rules", "metrics", "run_config", "batching", "dropout"],
     ["config", "vocabulary", "wordpiece", "layers", "pooling", "normalizer_buffer"],
-    ["tokenization", "encoder"],
-    ["modeling", "graph_tokenization", "packing", "distribution"],
+    ["base_tokenizer", "encoder"],
+    ["sentencepiece_tokenization", "modeling", "packing", "distribution"],
+    ["tokenization"],
+    ["graph_tokenization"],
+    ["graph_tokenizers"],
     ["heads", "optimization", "data"],
     ["checkpoints"],
     ["training", "export", "run_folder"],
