@@ -141,9 +141,22 @@ def _span(text: str, piece: Any) -> tuple[int, int]:
     start, end = piece.begin, piece.end
     if not piece.piece.strip(_BLANK_SIGN):
         return start, end
-    surface = text[start:end]
-    start = min(start + len(surface) - len(surface.lstrip()), len(text) - 1)
-    return start, max(start + len(surface.strip()), start + 1)
+    if piece.piece.startswith(_BLANK_SIGN):
+        start += len(text[start:end]) - len(text[start:end].lstrip())
+    if piece.piece.endswith(_BLANK_SIGN):
+        end = start + len(text[start:end].rstrip())
+    start = min(start, len(text) - 1)
+    return start, max(end, start + 1)
+
+
+def single_pieces(spm_model_file: str) -> set[str]:
+    """The characters that are pieces of a model by themselves, in or at the beginning of a word.
+
+    Raises: ValueError, naming the file, if it is no such model.
+    """
+    model = _load(spm_model_file)
+    pieces = (model.id_to_piece(index).removeprefix(_BLANK_SIGN) for index in range(len(model)))
+    return {piece for piece in pieces if len(piece) == 1}
 
 
 def _load(path: str) -> sentencepiece.SentencePieceProcessor:

@@ -12,6 +12,8 @@ import pytest
 
 from bert_tf.distribution import STRATEGIES, precision_policy
 from bert_tf.run_config import RunConfig
+from bert_tf.sentencepiece_tokenization import SentencePieceTokenizer
+from bert_tf.tokenization import FullTokenizer
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "bert_tf"
@@ -85,6 +87,8 @@ def test_modules_without_tensorflow_are_those_that_mypy_checks():
 def test_choices_of_flags_are_what_there_is():
     choices = {field.name: field.metadata["choices"] for field in dataclasses.fields(RunConfig)}
     assert choices["distribution_strategy"] == tuple(STRATEGIES)
+    kinds = (FullTokenizer, SentencePieceTokenizer)
+    assert choices["tokenization"] == tuple(kind.tokenization for kind in kinds)
     for name in choices["precision"]:
         with precision_policy(name):
             assert keras.config.dtype_policy().name == name

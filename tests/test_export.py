@@ -17,6 +17,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 from bert_tf import export, heads
 from bert_tf.config import BertConfig
 from bert_tf.export import ExportError, export_classifier, signatures
+from bert_tf.graph_tokenizers import graph_tokenizer
 from bert_tf.packing import pack
 from bert_tf.tokenization import FullTokenizer
 
@@ -57,12 +58,12 @@ def tiny_classifier(vocab_size: int, num_labels: int) -> tuple[BertConfig, keras
 
 def export_arguments(folder: Path, num_labels: int = 3) -> dict:
     vocab_file = write_vocab(folder)
-    config, model = tiny_classifier(len(FullTokenizer(str(vocab_file)).vocab), num_labels)
+    tokenizer = FullTokenizer(vocab_file)
+    config, model = tiny_classifier(tokenizer.num_tokens, num_labels)
     return {
         "model": model,
         "config": config,
-        "vocab_file": str(vocab_file),
-        "do_lower_case": True,
+        "tokenizer": tokenizer,
         "max_seq_length": MAX_SEQ_LENGTH,
         "label_list": LABELS[:num_labels],
         "export_dir": str(folder / "export"),
@@ -71,7 +72,7 @@ def export_arguments(folder: Path, num_labels: int = 3) -> dict:
 
 
 def python_probabilities(arguments: dict, text_a: str, text_b: str | None) -> np.ndarray:
-    tokenizer = FullTokenizer(arguments["vocab_file"], arguments["do_lower_case"])
+    tokenizer = arguments["tokenizer"]
     ids, segments = pack(
         tokenizer.encode(text_a),
         None if text_b is None else tokenizer.encode(text_b),
@@ -115,7 +116,7 @@ def test_layout(arguments, folder, features_folder):
     assert sorted(os.listdir(arguments["export_dir"])) == ["1", "features"]
     assert os.listdir(os.path.dirname(features_folder)) == ["1"]
     asset = Path(folder, "assets", "vocab.txt")
-    assert asset.read_bytes() == Path(arguments["vocab_file"]).read_bytes()
+    assert asset.read_bytes() == Path(arguments["tokenizer"].vocab_file).read_bytes()
 
 
 def test_signatures(folder, features_folder):
@@ -264,8 +265,10 @@ def test_a_bfloat16_model_is_served_in_float32(tmp_path):
 
 
 def wrong_case(monkeypatch):
-    make = signatures.GraphTokenizer
-    monkeypatch.setattr(signatures, "GraphTokenizer", lambda file, lower: make(file, not lower))
+    def other(tokenizer):
+        return graph_tokenizer(FullTokenizer(tokenizer.vocab_file, do_lower_case=False))
+
+    monkeypatch.setattr(signatures, "graph_tokenizer", other)
 
 
 def wrong_logits(monkeypatch):

@@ -23,7 +23,7 @@ from bert_tf.checkpoints.files import remove_tree
 from bert_tf.config import BertConfig
 from bert_tf.export import signatures, verify
 from bert_tf.export.verify import ExportError, Sample
-from bert_tf.tokenization import FullTokenizer, validate_vocab_size
+from bert_tf.tokenization import Tokenizer, validate_vocab_size
 
 __all__ = ["ExportError", "export_classifier"]
 
@@ -34,8 +34,7 @@ def export_classifier(
     model: keras.Model,
     *,
     config: BertConfig,
-    vocab_file: str,
-    do_lower_case: bool,
+    tokenizer: Tokenizer,
     max_seq_length: int,
     label_list: list[str],
     export_dir: str,
@@ -55,11 +54,10 @@ def export_classifier(
     Raises ValueError for arguments that do not fit together, ExportError naming the first
     difference, OSError if export_dir cannot be written; nothing stays behind then.
     """
-    tokenizer = FullTokenizer(vocab_file, do_lower_case)
-    validate_vocab_size(vocab_file, tokenizer.num_tokens, config.vocab_size)
+    validate_vocab_size(tokenizer.vocab_file, tokenizer.num_tokens, config.vocab_size)
     model = signatures.float32_copy(model, config, 1 if regression else len(label_list))
     features = signatures.features_module(model, label_list, regression)
-    text = signatures.text_module(features, tokenizer, do_lower_case, max_seq_length)
+    text = signatures.text_module(features, tokenizer, max_seq_length)
     samples = [*samples, *verify.tricky_samples(max_seq_length)]
     batches = list(verify.expected(model, tokenizer, max_seq_length, samples))
 

@@ -8,9 +8,10 @@ import tensorflow as tf
 
 from bert_tf import heads
 from bert_tf.config import BertConfig
-from bert_tf.graph_tokenization import GraphTokenizer, pack_pairs
+from bert_tf.graph_tokenization import pack_pairs
+from bert_tf.graph_tokenizers import graph_tokenizer
 from bert_tf.modeling import checkpoint_name
-from bert_tf.tokenization import FullTokenizer
+from bert_tf.tokenization import Tokenizer
 
 FEATURES = ("input_ids", "input_mask", "segment_ids")
 
@@ -69,9 +70,7 @@ def _answers(logits: tf.Tensor, label_list: list[str], regression: bool) -> dict
     }
 
 
-def text_module(
-    features: tf.Module, tokenizer: FullTokenizer, do_lower_case: bool, max_seq_length: int
-) -> tf.Module:
+def text_module(features: tf.Module, tokenizer: Tokenizer, max_seq_length: int) -> tf.Module:
     """Raw UTF-8 strings in, the answers of `features` out; holds the vocabulary as an asset.
 
     `text_pair` (text_a [B], text_b [B]; an empty text_b makes a single sentence) and
@@ -80,7 +79,7 @@ def text_module(
     """
     module = tf.Module()
     module.model = features
-    module.tokenizer = GraphTokenizer(tokenizer.vocab_file, do_lower_case)
+    module.tokenizer = graph_tokenizer(tokenizer)
     module.vocabulary = tf.saved_model.Asset(tokenizer.vocab_file)
     text_a, text_b = (tf.TensorSpec([None], tf.string, name) for name in ("text_a", "text_b"))
 

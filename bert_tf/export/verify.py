@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from bert_tf.export.signatures import FEATURES
 from bert_tf.packing import pack
-from bert_tf.tokenization import FullTokenizer
+from bert_tf.tokenization import Tokenizer
 
 TOLERANCE = 1e-5  # absolute; for regression scores, which may be large, also relative
 BATCH_SIZE = 8
@@ -49,9 +49,9 @@ def tricky_samples(max_seq_length: int) -> list[Sample]:
 
 
 def expected(
-    model: keras.Model, tokenizer: FullTokenizer, max_seq_length: int, samples: Iterable[Sample]
+    model: keras.Model, tokenizer: Tokenizer, max_seq_length: int, samples: Iterable[Sample]
 ) -> Iterator[Batch]:
-    """Batches of samples of like length through FullTokenizer, packing.pack and the Keras model."""
+    """Batches of samples of like length through the tokenizer, packing.pack and the Keras model."""
     rows = [(_packed(tokenizer, max_seq_length, *sample), sample) for sample in samples]
     rows.sort(key=lambda row: len(row[0][0]))
     for start in range(0, len(rows), BATCH_SIZE):

@@ -260,8 +260,7 @@ class Classifier:
         self.written["export"] = export.export_classifier(
             self.model,
             config=self.bert_config,
-            vocab_file=self.tokenizer.vocab_file,
-            do_lower_case=self.tokenizer.do_lower_case,
+            tokenizer=self.tokenizer,
             max_seq_length=config.max_seq_length,
             label_list=self.labels,
             export_dir=config.export_dir,

@@ -10,7 +10,7 @@ from absl import logging
 
 from bert_tf.data import records
 from bert_tf.data.examples import InputExample, example_features
-from bert_tf.tokenization import FullTokenizer
+from bert_tf.tokenization import Tokenizer
 
 _LOGGED = 5  # examples shown in the log, as Google's program does
 
@@ -19,7 +19,7 @@ def write(
     output_dir: str,
     name: str,
     examples: Sequence[InputExample],
-    tokenizer: FullTokenizer,
+    tokenizer: Tokenizer,
     labels: Sequence[str],
     max_seq_length: int,
 ) -> records.RecordFile:
@@ -54,7 +54,7 @@ def write(
     return records.RecordFile(path, spec)
 
 
-def _log(example: InputExample, row: Mapping[str, Any], tokenizer: FullTokenizer) -> None:
+def _log(example: InputExample, row: Mapping[str, Any], tokenizer: Tokenizer) -> None:
     tokens = tokenizer.convert_ids_to_tokens(row["input_ids"][: sum(row["input_mask"])])
     logging.info("*** Example ***")
     logging.info("guid: %s", example.guid)
