@@ -77,6 +77,16 @@ def make_dir(path: StrPath) -> None:
         gfile.makedirs(path)
 
 
+def size(path: StrPath) -> int:
+    """Bytes in a file."""
+    if not is_remote(path):
+        return os.path.getsize(path)
+    from tensorflow.io import gfile
+
+    with os_errors(path):
+        return gfile.stat(path).length
+
+
 def read_bytes(path: StrPath) -> bytes:
     """The contents of a file."""
     if not is_remote(path):

@@ -38,8 +38,8 @@ class GraphTokenizer(tf.Module):
         super().__init__()
         vocab = FullTokenizer(vocab_file, do_lower_case).vocab
         self._do_lower_case = do_lower_case
-        self._replace_characters = _replacer(_replacements_buffer(do_lower_case))
-        self._decompose = _replacer(_decompositions_buffer()) if do_lower_case else None
+        self._replace_characters = replacer(_replacements_buffer(do_lower_case))
+        self._decompose = replacer(_decompositions_buffer()) if do_lower_case else None
         self._wordpiece = tf_text.FastWordpieceTokenizer(
             _matchable_pieces(vocab),
             max_bytes_per_word=MAX_WORD_CHARACTERS * _MAX_CHARACTER_BYTES,
@@ -69,7 +69,7 @@ class GraphTokenizer(tf.Module):
         They come before lower-casing: which letter a sigma becomes, and the order of marks.
         """
         chosen = tf.strings.regex_replace(tf.boolean_mask(texts, rare), _DELETED, "")
-        chosen = tf.strings.regex_replace(chosen, *_FINAL_SIGMA)
+        chosen = tf.strings.regex_replace(chosen, *FINAL_SIGMA)
         chosen = _order_marks(self._decompose(chosen))
         return tf.tensor_scatter_nd_update(texts, tf.where(rare), chosen)
 
@@ -102,7 +102,7 @@ def _matchable_pieces(vocab: dict[str, int]) -> list[str]:
     return pieces
 
 
-def _replacer(buffer: np.ndarray):
+def replacer(buffer: np.ndarray):
     return tf_text.FastBertNormalizer(model_buffer=tf.constant(buffer)).normalize
 
 
@@ -128,7 +128,7 @@ def _combining_classes() -> tuple[np.ndarray, np.ndarray]:
     return tuple(np.array(table, np.int32).T)
 
 
-def _characters(code_points: Iterable[int]) -> str:
+def character_ranges(code_points: Iterable[int]) -> str:
     """The inside of a regular expression's [...] that matches these characters."""
     ranges: list[list[int]] = []
     for code_point in sorted(code_points):
@@ -140,12 +140,12 @@ def _characters(code_points: Iterable[int]) -> str:
 
 
 _SIGMA = chr(text_rules.CAPITAL_SIGMA)
-_CASED = _characters(text_rules.CASED)
-_IGNORABLE = _characters(text_rules.CASE_IGNORABLE)
-_NEEDS_CONTEXT = f"(?s).*[{_SIGMA}{_characters(text_rules.REORDERING_MARKS)}].*"
-_DELETED = f"[{_characters(text_rules.DELETED)}]"
+_CASED = character_ranges(text_rules.CASED)
+_IGNORABLE = character_ranges(text_rules.CASE_IGNORABLE)
+_NEEDS_CONTEXT = f"(?s).*[{_SIGMA}{character_ranges(text_rules.REORDERING_MARKS)}].*"
+_DELETED = f"[{character_ranges(text_rules.DELETED)}]"
 # The pattern and what to write: the sigma has a cased letter before it and none behind it.
-_FINAL_SIGMA = (
+FINAL_SIGMA = (
     f"([{_CASED}][{_IGNORABLE}]*){_SIGMA}([{_IGNORABLE}]*(?:[^{_CASED}{_IGNORABLE}]|$))",
     rf"\1{chr(text_rules.FINAL_SIGMA)}\2",
 )

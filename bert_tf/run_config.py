@@ -12,6 +12,7 @@ from typing import Any
 
 OPTIMIZER_NAMES = ("adamw", "adamw_bias_corrected", "lamb")
 PRECISIONS = ("float32", "mixed_bfloat16")
+TOKENIZATIONS = ("wordpiece", "sentencepiece")
 STRATEGY_NAMES = ("one_device", "mirrored", "tpu")
 
 
@@ -54,6 +55,25 @@ class RunConfig:
     )
     vocab_file: str | None = cli_flag(
         None, "The vocabulary; by default the one beside --init_checkpoint.", free=True
+    )
+    tokenization: str | None = cli_flag(
+        None,
+        "How words are cut into pieces: by --vocab_file or by --spm_model_file; by default what "
+        "lies beside --init_checkpoint says.",
+        choices=TOKENIZATIONS,
+        free=True,
+    )
+    spm_model_file: str | None = cli_flag(
+        None,
+        "The SentencePiece model; by default the one beside --init_checkpoint: spiece.model, or "
+        "the only file ending in .model.",
+        free=True,
+    )
+    keep_special_tokens: bool | None = cli_flag(
+        None,
+        "Where a text literally says [MASK], [SEP], [CLS], [PAD], [UNK] or [unusedN], take it for "
+        "that token; Google's code takes it for text. By default what the files beside "
+        "--init_checkpoint say, else false.",
     )
     do_lower_case: bool | None = cli_flag(
         None,
@@ -151,6 +171,7 @@ class RunConfig:
     )
 
     def __post_init__(self) -> None:
+        self._check_tokenizer_file()
         for name in _POSITIVE:
             _require(getattr(self, name) >= 1, f"--{name}={getattr(self, name)}: give 1 or more")
         _require(
@@ -190,6 +211,22 @@ class RunConfig:
         _require(
             self.freeze_layers is None or self.freeze_layers >= 0,
             f"--freeze_layers={self.freeze_layers}: give 0 or more",
+        )
+
+    def _check_tokenizer_file(self) -> None:
+        for name, kind, file in (
+            ("vocab_file", "wordpiece", self.vocab_file),
+            ("spm_model_file", "sentencepiece", self.spm_model_file),
+        ):
+            _require(
+                file is None or self.tokenization in (None, kind),
+                f"--{name}={file} is for --tokenization={kind}, not for {self.tokenization}; "
+                "leave one of them out",
+            )
+        _require(
+            self.vocab_file is None or self.spm_model_file is None,
+            f"--vocab_file={self.vocab_file} and --spm_model_file={self.spm_model_file} tokenize "
+            "in two ways; leave one of them out",
         )
 
     def require_action(self) -> None:

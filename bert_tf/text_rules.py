@@ -1,10 +1,11 @@
-"""BERT's basic tokenization as rules over one pinned Unicode table.
+"""BERT's basic tokenization, and ALBERT's folding, as rules over one pinned Unicode table.
 
 The definition is that of `BasicTokenizer` in google-research/bert `tokenization.py`. Google's code
 asks the running Python about Unicode, so its answers change with Python's version. Here they come
 from `unicode_14.txt` (made by scripts/make_unicode_table.py), so that a saved model means the same
 text everywhere. `words` is the specification, written for clarity; every faster engine (the Python
-tokenizer, the graph tokenizer) is made from `replacement` and tested against it.
+tokenizer, the graph tokenizer) is made from `replacement` and tested against it. `folded` and
+`fold` are the same for what ALBERT lower-cases before a SentencePiece model reads it.
 """
 
 from bisect import bisect_right
@@ -70,12 +71,20 @@ CASE_IGNORABLE = frozenset(_TABLE["ignorable"])
 
 _LOWER = _TABLE["lower"]
 DECOMPOSITION = _TABLE["decomposition"]
+_COMPATIBILITY = {**DECOMPOSITION, **_TABLE["compatibility"]}
 COMBINING_CLASS = {code_point: value[0] for code_point, value in _TABLE["class"].items()}
 _HANGUL = range(0xAC00, 0xD7A4)
 # Combining marks that lower-casing keeps and that canonical order may move, so that text with one
 # of them is more than the sum of its characters.
 REORDERING_MARKS = frozenset(COMBINING_CLASS) - ACCENTS
 
+# The code points that `fold` may change.
+FOLDED = frozenset().union(_COMPATIBILITY, _HANGUL, _LOWER, COMBINING_CLASS, WHITESPACE)
+# The code points that `folded` makes a capital sigma of, before it lower-cases them by context.
+SIGMAS = frozenset({CAPITAL_SIGMA}).union(
+    code_point for code_point, parts in _COMPATIBILITY.items() if CAPITAL_SIGMA in parts
+)
+_BLANK = ord(" ")
 
 # A code point, and the index in the text of the character that it came from.
 Character = tuple[int, int]
@@ -123,6 +132,41 @@ def _touched() -> frozenset[int]:
     """The code points that some rule speaks of; all others stay as they are."""
     named = (_LOWER, DECOMPOSITION, ACCENTS, PUNCTUATION, DELETED, BLANKS, _HANGUL)
     return frozenset().union(*named, *CJK_BLOCKS)
+
+
+def folded(text: str) -> Chunk:
+    """`text` as ALBERT makes it for a lower-cased SentencePiece model.
+
+    That is `preprocess_text` of google-research/albert `tokenization.py`: compatibility
+    decomposition (NFKD) without combining marks, of whatever category, then `str.lower`. Whitespace
+    in a row becomes one blank, here after the decomposition, which can make blanks of its own.
+    """
+    parts = [
+        (part, source)
+        for source, character in enumerate(text)
+        for part in map(ord, fold(ord(character), do_lower_case=False))
+    ]
+    result: Chunk = []
+    for is_blank, run in groupby(parts, key=lambda character: character[0] == _BLANK):
+        characters = list(run)
+        result += characters[:1] if is_blank else _lower(characters)
+    start = 1 if result[:1] and result[0][0] == _BLANK else 0
+    end = len(result) - 1 if result[start:] and result[-1][0] == _BLANK else len(result)
+    return result[start:end]
+
+
+def fold(code_point: int, do_lower_case: bool = True) -> str:
+    """What `folded` makes of a code point between letters, blanks unjoined.
+
+    The rule that looks at neighbours is left out: a capital sigma gives the small one.
+    """
+    if code_point in WHITESPACE:
+        return " "
+    parts = _COMPATIBILITY.get(code_point) or _decompose(code_point)
+    kept = [part for part in parts if part not in COMBINING_CLASS]
+    if do_lower_case:
+        kept = [lower for part in kept for lower in _LOWER.get(part, (part,))]
+    return "".join(map(chr, kept))
 
 
 def _clean(characters: Iterable[Character]) -> Iterator[Character]:

@@ -8,12 +8,13 @@ Chunks whose characters depend on their neighbours go through the specification 
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import chain
-from os import PathLike, fspath
-from typing import NamedTuple, TypeVar
+from os import PathLike
+from typing import Any, TypeVar
 
 from bert_tf import text_rules
+from bert_tf.base_tokenizer import Piece, Tokenizer
 from bert_tf.vocabulary import (
     SPECIAL_TOKENS,
     UnknownTokenError,
@@ -39,12 +40,14 @@ __all__ = [
     "BasicTokenizer",
     "FullTokenizer",
     "Piece",
+    "Tokenizer",
     "UnknownTokenError",
     "WordpieceTokenizer",
     "convert_by_vocab",
     "convert_ids_to_tokens",
     "convert_to_unicode",
     "convert_tokens_to_ids",
+    "create_tokenizer",
     "load_vocab",
     "printable_text",
     "validate_case_matches_checkpoint",
@@ -52,7 +55,6 @@ __all__ = [
     "whitespace_tokenize",
 ]
 
-Key = TypeVar("Key")
 Value = TypeVar("Value")
 # What bounds the memory of an engine: how many chunks it remembers, and how long ones.
 _REMEMBERED_CHUNKS = 1 << 17
@@ -66,14 +68,6 @@ _CHUNK = re.compile(f"[^{character_class(text_rules.BLANKS)}]+")
 _STANDALONE = character_class(code for code in text_rules.PUNCTUATION if code <= 0xFFFF) + "".join(
     f"{chr(block[0])}-{chr(block[-1])}" for block in text_rules.CJK_BLOCKS
 )
-
-
-class Piece(NamedTuple):
-    """A WordPiece token and the span of the text, in characters, that it came from."""
-
-    token: str
-    start: int
-    end: int
 
 
 class _Memory(dict[str, Value]):
@@ -202,23 +196,29 @@ def _skip_accents(chunk: str, position: int) -> int:
     return position
 
 
-class FullTokenizer:
+class FullTokenizer(Tokenizer):
     """Text to WordPiece tokens and ids: `FullTokenizer` of google-research/bert.
 
-    Raises ValueError if the vocabulary lacks [PAD], [UNK], [CLS] or [SEP].
+    `Tokenizer` lists its attributes. Of a token on several lines of the vocabulary the last counts.
+    An [UNK] spans its whole word.
 
-    Attributes:
-      vocab_file: the path it was made from.
-      vocab: token -> id; of a token on several lines the last.
-      inv_vocab: id -> token.
-      num_tokens: the lines of the file, which is what `vocab_size` of the model must be.
-      pad_token_id, unk_token_id, cls_token_id, sep_token_id: ids of the special tokens.
-      mask_token_id: the id of [MASK], or None if the vocabulary has none.
+    Args:
+      vocab_file: one token a line.
+      do_lower_case: lower-case the text and drop its accents.
+      keep_special_tokens: "[MASK]" and the like in a text are tokens; see `Tokenizer`.
+
+    Raises: ValueError if the vocabulary lacks [PAD], [UNK], [CLS] or [SEP].
     """
 
-    def __init__(self, vocab_file: str | PathLike[str], do_lower_case: bool = True):
-        self.vocab_file = fspath(vocab_file)
-        self.do_lower_case = do_lower_case
+    tokenization = "wordpiece"
+
+    def __init__(
+        self,
+        vocab_file: str | PathLike[str],
+        do_lower_case: bool = True,
+        keep_special_tokens: bool = False,
+    ):
+        super().__init__(vocab_file, do_lower_case, keep_special_tokens)
         self.vocab = load_vocab(vocab_file)
         self._check_special_tokens()
         self.inv_vocab = {index: token for token, index in self.vocab.items()}
@@ -227,6 +227,7 @@ class FullTokenizer:
             self.vocab[token] for token in SPECIAL_TOKENS
         )
         self.mask_token_id = self.vocab.get("[MASK]")
+        self._set_special_tokens()
         self.basic_tokenizer = BasicTokenizer(do_lower_case)
         self.wordpiece_tokenizer = WordpieceTokenizer(self.vocab)
         matcher = Matcher(self.vocab, self.unk_token_id, MAX_WORD_CHARACTERS)
@@ -245,43 +246,47 @@ class FullTokenizer:
             f"a line: {remedy}"
         )
 
-    def encode(self, text: str | bytes) -> list[int]:
-        """The ids of the pieces of `text`, without [CLS] and [SEP]."""
-        chunks = self.basic_tokenizer.chunks(convert_to_unicode(text))
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {
+            "vocab_file": self.vocab_file,
+            "do_lower_case": self.do_lower_case,
+            "keep_special_tokens": self.keep_special_tokens,
+        }
+
+    def _encode(self, text: str) -> list[int]:
+        chunks = self.basic_tokenizer.chunks(text)
         return list(chain.from_iterable(map(self._ids.__getitem__, chunks)))
 
-    def encode_batch(self, texts: Iterable[str | bytes]) -> list[list[int]]:
-        """`encode` of every text."""
-        return list(map(self.encode, texts))
-
-    def tokenize(self, text: str | bytes) -> list[str]:
-        """The pieces of `text`."""
-        return list(map(self.inv_vocab.__getitem__, self.encode(text)))
-
-    def convert_tokens_to_ids(self, tokens: Iterable[str]) -> list[int]:
-        """The id of each token; raises `UnknownTokenError` for one that is not in the file."""
-        return self._convert(self.vocab, tokens)
-
-    def convert_ids_to_tokens(self, ids: Iterable[int]) -> list[str]:
-        """The token of each id; raises `UnknownTokenError` for an id beyond the file."""
-        return self._convert(self.inv_vocab, ids)
-
-    def _convert(self, vocab: Mapping[Key, Value], items: Iterable[Key]) -> list[Value]:
-        try:
-            return convert_by_vocab(vocab, items)
-        except UnknownTokenError as error:
-            raise UnknownTokenError(f"{self.vocab_file}: {error}") from None
-
-    def tokenize_with_offsets(self, text: str | bytes) -> list[Piece]:
-        """The pieces of `text`, each with the span of characters that it came from.
-
-        A span reaches from the first to the last character that is in the piece, and on over the
-        accents directly behind, which lower-casing drops. An [UNK] spans its whole word. For bytes
-        the spans count the characters of the decoded text.
-        """
-        pieces: list[Piece] = []
-        for found in _CHUNK.finditer(convert_to_unicode(text)):
+    def _locate(self, text: str) -> Iterator[Piece]:
+        for found in _CHUNK.finditer(text):
             start = found.start()
-            located = self._pieces[found.group()]
-            pieces += [Piece(token, start + a, start + b) for token, a, b in located]
-        return pieces
+            for token, a, b in self._pieces[found.group()]:
+                yield Piece(token, start + a, start + b)
+
+
+def create_tokenizer(
+    *,
+    vocab_file: str | PathLike[str] | None = None,
+    spm_model_file: str | PathLike[str] | None = None,
+    do_lower_case: bool = True,
+    keep_special_tokens: bool = False,
+) -> Tokenizer:
+    """The tokenizer of a vocabulary (WordPiece) or of a SentencePiece model.
+
+    Args:
+      vocab_file, spm_model_file: one of the two.
+      do_lower_case, keep_special_tokens: as `FullTokenizer` and `SentencePieceTokenizer`.
+
+    Raises: ValueError as these, or if not exactly one file is given.
+    """
+    if vocab_file is not None and spm_model_file is None:
+        return FullTokenizer(vocab_file, do_lower_case, keep_special_tokens)
+    if spm_model_file is not None and vocab_file is None:
+        # Here, because few need the library.
+        from bert_tf.sentencepiece_tokenization import SentencePieceTokenizer
+
+        return SentencePieceTokenizer(spm_model_file, do_lower_case, keep_special_tokens)
+    raise ValueError(
+        f"vocab_file={vocab_file} and spm_model_file={spm_model_file}: give one of the two"
+    )

@@ -42,6 +42,12 @@ def _decomposition(char: str) -> Value:
     return _changed(char, unicodedata.normalize("NFD", char))
 
 
+def _compatibility(char: str) -> Value:
+    """NFKD, where it is not NFD."""
+    decomposed = unicodedata.normalize("NFKD", char)
+    return _changed(unicodedata.normalize("NFD", char), decomposed)
+
+
 def _combining_class(char: str) -> Value:
     return (unicodedata.combining(char),) if unicodedata.combining(char) else None
 
@@ -61,6 +67,7 @@ def properties() -> dict[str, Callable[[str], Value]]:
         "class": _combining_class,
         "lower": lambda char: _changed(char, char.lower()),
         "decomposition": _decomposition,
+        "compatibility": _compatibility,
     }
 
 

@@ -1,15 +1,19 @@
 """What several test files share."""
 
+import csv
 import gzip
+import json
 from pathlib import Path
 
 import pytest
+import sentencepiece
 from hypothesis import settings
 
 # Machines are shared: how long an example takes says nothing.
 settings.register_profile("shared machine", deadline=None)
 settings.load_profile("shared machine")
 
+EXAMPLES = Path(__file__).parent.parent / "examples"
 VOCABS = Path(__file__).parent / "golden" / "vocabs"
 
 
@@ -40,3 +44,68 @@ def exported(tmp_path_factory):
     servable = Classifier(**exporting.arguments(folder))
     export_model(servable, str(folder / "export"), exporting.SAMPLES)
     return servable, folder / "export"
+
+
+def _bundled_lines() -> list[str]:
+    table = EXAMPLES / "mnli" / "dev_matched.tsv"
+    with table.open(encoding="utf-8", newline="") as file:
+        english = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+    rows = (EXAMPLES / "drcd_zh" / "dev.jsonl").read_text("utf-8").split("\n")[:-1]
+    chinese = list(map(json.loads, rows))
+    lines = [row[key] for row in english for key in ("sentence1", "sentence2")]
+    return lines + [row[key] for row in chinese for key in ("question", "sentence")]
+
+
+@pytest.fixture(scope="session")
+def real_lines() -> list[str]:
+    """English and Chinese sentences, of the examples, as they are and in capitals."""
+    lines = _bundled_lines()
+    return lines + [line.upper() for line in lines]
+
+
+# Unigram as ALBERT's; BPE with all that a model may have, and nothing that hides a difference:
+# every character has its own pieces, and the model itself normalizes nothing.
+SPM_KINDS = {
+    "unigram": {},
+    "bpe": {
+        "byte_fallback": True,
+        "normalization_rule_name": "identity",
+        "remove_extra_whitespaces": False,
+        "user_defined_symbols": ["<url>", "(", "[unused1]"],
+    },
+}
+
+
+SPM_OPTIONS = {
+    "vocab_size": 3000,
+    "character_coverage": 0.99,
+    "pad_id": 0,
+    "unk_id": 1,
+    "bos_id": -1,
+    "eos_id": -1,
+    "control_symbols": ["[CLS]", "[SEP]", "[MASK]"],
+    "minloglevel": 3,
+}
+
+
+@pytest.fixture(scope="session")
+def train_spm(tmp_path_factory):
+    """A kind of SPM_KINDS, and other options of `spm_train` -> the path of a small model."""
+    lines = _bundled_lines()[::2]
+
+    def train(kind: str, **options) -> Path:
+        path = tmp_path_factory.mktemp(kind) / "spiece.model"
+        options = SPM_OPTIONS | SPM_KINDS[kind] | options
+        with path.open("wb") as file:
+            sentencepiece.SentencePieceTrainer.train(
+                sentence_iterator=iter(lines), model_writer=file, model_type=kind, **options
+            )
+        return path
+
+    return train
+
+
+@pytest.fixture(scope="session")
+def spm_models(train_spm):
+    """The path of a model of each of SPM_KINDS."""
+    return {kind: train_spm(kind) for kind in SPM_KINDS}

@@ -13,6 +13,8 @@ import pytest
 from bert_tf.distribution import STRATEGIES, precision_policy
 from bert_tf.optimization import OPTIMIZERS
 from bert_tf.run_config import RunConfig
+from bert_tf.sentencepiece_tokenization import SentencePieceTokenizer
+from bert_tf.tokenization import FullTokenizer
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "bert_tf"
@@ -21,9 +23,11 @@ PACKAGE = ROOT / "bert_tf"
 LEVELS = [
     ["cli", "filesystem", "text_rules", "metrics", "run_config", "batching", "dropout"],
     ["config", "vocabulary", "wordpiece", "layers", "pooling", "normalizer_buffer"],
-    ["tokenization", "encoder"],
-    ["modeling", "graph_tokenization", "packing", "distribution"],
-    ["graph_packing"],
+    ["base_tokenizer", "encoder"],
+    ["sentencepiece_tokenization", "modeling", "packing", "distribution"],
+    ["tokenization", "graph_packing"],
+    ["graph_tokenization"],
+    ["graph_tokenizers"],
     ["heads", "optimization", "data"],
     ["checkpoints"],
     ["train_step"],
@@ -85,6 +89,8 @@ def test_choices_of_flags_are_what_there_is():
     choices = {field.name: field.metadata["choices"] for field in dataclasses.fields(RunConfig)}
     assert choices["distribution_strategy"] == tuple(STRATEGIES)
     assert choices["optimizer"] == tuple(OPTIMIZERS)
+    kinds = (FullTokenizer, SentencePieceTokenizer)
+    assert choices["tokenization"] == tuple(kind.tokenization for kind in kinds)
     for name in choices["precision"]:
         with precision_policy(name):
             assert keras.config.dtype_policy().name == name

@@ -71,7 +71,9 @@ def test_the_task_beside_the_weights(tmp_path):
     assert checkpoints.saved_task(tmp_path) == checkpoints.saved_task(path) == TASK
     assert checkpoints.saved_task(KERAS_BERT) is None
     vocab_file = str(KERAS_BERT / "vocab.txt")
-    checkpoints.save_description(str(tmp_path / "run"), CONFIG, vocab_file, True, task=TASK)
+    checkpoints.save_description(
+        str(tmp_path / "run"), CONFIG, TASK, vocab_file=vocab_file, do_lower_case=True
+    )
     assert checkpoints.saved_task(tmp_path / "run") == TASK
 
 

@@ -1,6 +1,9 @@
 """Finding a checkpoint's parts, and making a model of them."""
 
+import dataclasses
 import json
+import os
+import re
 import shutil
 from pathlib import Path
 
@@ -11,6 +14,7 @@ import pytest
 from bert_tf import checkpoints, heads
 from bert_tf.checkpoints import google
 from bert_tf.config import BertConfig
+from bert_tf.modeling import BertModel
 
 GOLDEN = Path(__file__).parent / "golden" / "checkpoints"
 KERAS_BERT = GOLDEN / "keras_bert_test"
@@ -125,7 +129,7 @@ def test_nothing_there_is_a_clear_error(tmp_path):
     with pytest.raises(ValueError, match=r"has no bert_config.json or config.json beside"):
         checkpoints.from_pretrained(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps(CONFIG.to_hf_dict()))
-    with pytest.raises(ValueError, match=r"has no vocab.txt beside"):
+    with pytest.raises(ValueError, match=r"has no vocab.txt or spiece.model beside"):
         checkpoints.from_pretrained(tmp_path)
 
 
@@ -184,3 +188,55 @@ def test_minilm_equals_a_numpy_forward_pass():
     weights = checkpoints.read(MINILM)
     expected = pooled(numpy_bert.sequence_output(weights, config, **inputs))
     assert np.abs(ours - expected).max() < 1e-5
+
+
+def test_a_sentencepiece_model_beside_the_weights(tmp_path, train_spm):
+    model_file = train_spm("unigram", vocab_size=1000)
+    config = dataclasses.replace(CONFIG, vocab_size=1000)
+    bert = BertModel(config)
+    bert(INPUTS)
+    settings = {"do_lower_case": False, "keep_special_tokens": True}
+    target = checkpoints.save(bert, tmp_path, "google", spm_model_file=model_file, **settings)
+    assert sorted(os.listdir(tmp_path)) == [
+        *("bert_config.json", "bert_model.ckpt.data-00000-of-00001", "bert_model.ckpt.index"),
+        *("spiece.model", "tokenizer_config.json"),
+    ]
+    tokenizer = checkpoints.from_pretrained(target)[1]
+    assert tokenizer.settings == settings | {"spm_model_file": str(tmp_path / "spiece.model")}
+    shutil.copy(KERAS_BERT / "vocab.txt", tmp_path)  # left by another; tokenizer_class decides
+    assert checkpoints.from_pretrained(tmp_path)[1].settings == tokenizer.settings
+
+
+def test_names_of_sentencepiece_models(tmp_path, train_spm):
+    lower, cased = (train_spm("unigram", normalization_rule_name=n) for n in ("nfkc_cf", "nfkc"))
+    shutil.copy(lower, tmp_path / "30k-clean.model")
+    place = checkpoints.locate(tmp_path)
+    assert place.tokenizer_file == {"spm_model_file": str(tmp_path / "30k-clean.model")}
+    assert place.do_lower_case and place.case_reason.startswith("no single capital letters in")
+    shutil.copy(cased, tmp_path / "30k-clean.model")
+    assert checkpoints.locate(tmp_path).do_lower_case is False
+    shutil.copy(cased, tmp_path / "other.model")
+    assert checkpoints.locate(tmp_path).tokenizer_file == {}  # which of the two?
+    shutil.copy(lower, tmp_path / "spiece.model")
+    assert checkpoints.locate(tmp_path).spm_model_file == str(tmp_path / "spiece.model")
+    shutil.copy(KERAS_BERT / "vocab.txt", tmp_path)
+    assert checkpoints.locate(tmp_path).tokenizer_file == {
+        "vocab_file": str(tmp_path / "vocab.txt")
+    }
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"tokenizer_class": "T5Tokenizer"}, "tokenizer_class='T5Tokenizer', but .* AlbertToken"),
+        ({"do_lower_case": True, "keep_accents": True}, "keep_accents=True, but accents are kept"),
+        ({"tokenizer_class": "AlbertTokenizerFast", "keep_accents": False}, None),
+    ],
+)
+def test_sentencepiece_tokenizers_that_are_not_ours(tmp_path, caplog, train_spm, values, said):
+    shutil.copy(train_spm("unigram", normalization_rule_name="nfkc_cf"), tmp_path)
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(values))
+    with caplog.at_level("WARNING", logger="absl"):
+        checkpoints.locate(tmp_path)
+    assert len(caplog.messages) == bool(said)
+    assert all(re.search(said, message) for message in caplog.messages)

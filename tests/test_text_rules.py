@@ -6,9 +6,11 @@ import unicodedata
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from bert_tf import text_rules
-from bert_tf.text_rules import replacement, spell, words
+from bert_tf.text_rules import fold, folded, replacement, spell, words
 
 ROOT = Path(__file__).parent.parent
 ALL = range(0x110000)
@@ -50,6 +52,14 @@ def test_mappings_are_those_of_unicode_14():
             assert tuple(map(ord, parts)) == text_rules._decompose(ord(char))
         else:
             assert ord(char) not in text_rules.DECOMPOSITION
+    for char in chars:
+        letters = unicodedata.normalize("NFKD", char)
+        kept = "".join(c for c in letters if not unicodedata.combining(c))
+        if ord(char) not in text_rules.FOLDED:
+            assert kept.lower() == char and not char.isspace()
+        elif not char.isspace():
+            assert fold(ord(char), do_lower_case=False) == kept
+            assert fold(ord(char)) == kept.lower()
 
 
 @needs_same_unicode
@@ -154,3 +164,23 @@ def test_rules_that_look_at_neighbours(text, uncased):
 def test_words_know_where_their_characters_came_from():
     sources = [[source for _, source in word] for word in words(" İs\u00ad한, E\u0301", True)]
     assert sources == [[1, 2, 4, 4, 4], [5], [7]]
+
+
+def albert(text):
+    """`preprocess_text` of google-research/albert, by this Python's Unicode."""
+    text = unicodedata.normalize("NFKD", " ".join(text.split()))
+    return "".join(c for c in text if not unicodedata.combining(c)).lower()
+
+
+@needs_same_unicode
+@settings(max_examples=300)
+@given(st.text(st.sampled_from("aΣϹ𝚺'.\u0301\u0345 \u3000\x1c¨ﬁ½İ한\u00adZ") | st.characters()))
+def test_folding_is_alberts(text):
+    # A decomposition may begin with a blank; SentencePiece models join blanks anyway.
+    assert spell(folded(text)) == " ".join(albert(text).split())
+
+
+def test_folding_by_example():
+    assert spell(folded(" Ａ\tΟΔΟΣ, ΣΑ  Crème½ İ ")) == "a οδος, σα creme1⁄2 i"
+    assert folded("\u3000É \n\u0301ﬁ ") == [(101, 1), (32, 2), (102, 5), (105, 5)]
+    assert folded(" ") == folded("") == []

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from bert_tf.config import BertConfig
     from bert_tf.modeling import BertModel
-    from bert_tf.tokenization import FullTokenizer
+    from bert_tf.tokenization import Tokenizer
 
 __all__ = [
     "LoadReport",
@@ -90,7 +90,7 @@ def load(
     return assign(model, read(path, optimizer_state=False), os.fspath(path), allow_partial)
 
 
-def architecture(path: str | os.PathLike[str]) -> tuple[BertConfig, FullTokenizer]:
+def architecture(path: str | os.PathLike[str]) -> tuple[BertConfig, Tokenizer]:
     """A checkpoint's config and its tokenizer, from the files beside the weights.
 
     Whether the tokenizer lower-cases is decided as `locate(path).case_reason` says.
@@ -103,16 +103,21 @@ def architecture(path: str | os.PathLike[str]) -> tuple[BertConfig, FullTokenize
 
     place = locate(path)
     config_file = _present(path, place.config_file, "bert_config.json or config.json")
-    vocab_file = _present(path, place.vocab_file, location.VOCAB_FILE)
+    wanted = f"{location.VOCAB_FILE} or {location.SPM_MODEL_FILE}"
+    _present(path, place.vocab_file or place.spm_model_file, wanted)
     config = BertConfig.from_json_file(config_file)
-    tokenizer = tokenization.FullTokenizer(vocab_file, bool(place.do_lower_case))
-    tokenization.validate_vocab_size(vocab_file, tokenizer.num_tokens, config.vocab_size)
+    tokenizer = tokenization.create_tokenizer(
+        **place.tokenizer_file,
+        do_lower_case=bool(place.do_lower_case),
+        keep_special_tokens=place.keep_special_tokens,
+    )
+    tokenization.validate_vocab_size(tokenizer.vocab_file, tokenizer.num_tokens, config.vocab_size)
     return config, tokenizer
 
 
 def from_pretrained(
     path: str | os.PathLike[str],
-) -> tuple[BertConfig, FullTokenizer, BertModel]:
+) -> tuple[BertConfig, Tokenizer, BertModel]:
     """A checkpoint's config, its tokenizer, and its encoder, built and loaded.
 
     Where the checkpoint has no pooler, neither has the model: nothing in it is random.

@@ -50,8 +50,9 @@ def convert(
         target,
         format,
         config=BertConfig.from_json_file(place.config_file) if place.config_file else None,
-        vocab_file=place.vocab_file,
+        **place.tokenizer_file,
         do_lower_case=place.do_lower_case,
+        keep_special_tokens=place.keep_special_tokens,
         labels=checkpoints.saved_labels(source),
         task=checkpoints.saved_task(source),
     )
@@ -59,8 +60,8 @@ def convert(
     lines = [f"{path}: {len(tensors)} tensors{slots}"]
     if place.do_lower_case is not None:
         lines.append(f"do_lower_case={place.do_lower_case}: {place.case_reason}")
-    for part, file in (("config", place.config_file), ("vocabulary", place.vocab_file)):
-        if file is None:
+    for part, found in (("config", place.config_file), ("vocabulary", place.tokenizer_file)):
+        if not found:
             lines.append(f"no {part} beside {source}, so none was written")
     return "\n".join(lines)
 

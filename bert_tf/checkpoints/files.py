@@ -29,8 +29,7 @@ def damaged(path: str, reason: Any) -> DamagedCheckpointError:
 def size(path: str) -> int:
     """Bytes in a file; a missing one is a `DamagedCheckpointError`."""
     try:
-        with filesystem.os_errors(path):
-            return gfile.stat(path).length
+        return filesystem.size(path)
     except FileNotFoundError as error:
         raise damaged(path, "the file is missing") from error
 

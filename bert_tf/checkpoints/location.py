@@ -1,7 +1,7 @@
 """Where a checkpoint's weights, config and vocabulary lie, in whichever layout it has.
 
 Google's release folder, Hugging Face's (sentence-transformers' included), an output_dir of ours,
-or a prefix or file with the rest beside it. Nothing but names and small text files is read.
+or a prefix or file with the rest beside it. Nothing but names and small files is read.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ FORMATS = (GOOGLE, HUGGING_FACE, KERAS)
 
 STATE_FILE = "checkpoint"  # TensorFlow's note of the latest checkpoint in a folder
 VOCAB_FILE = "vocab.txt"
+SPM_MODEL_FILE = "spiece.model"
 LABELS_FILE = "labels.json"  # a classifier's labels, a JSON list in the order of its outputs
 TASK_FILE = "task.json"  # what the model was trained to do, a JSON object with its settings
 TOKENIZER_FILE = "tokenizer_config.json"
@@ -46,7 +47,10 @@ _HUGGING_FACE_NAMES = (  # the first that is there
 )
 _HUGGING_FACE_ENDINGS = (".safetensors", ".bin", ".pt", ".pth", ".index.json")
 _KERAS_ENDING = ".weights.h5"
-_SAME_TOKENIZERS = re.compile(r"(Bert|DistilBert|Electra)Tokenizer(Fast)?")  # as Google's
+# Hugging Face's names of tokenizers that are as Google's.
+_SAME_TOKENIZERS = re.compile(r"(Bert|DistilBert|Electra)Tokenizer(Fast)?")
+_SAME_SPM_TOKENIZERS = re.compile(r"AlbertTokenizer(Fast)?")
+SPM_TOKENIZER_CLASS = "AlbertTokenizer"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,20 +60,30 @@ class Location:
     Attributes:
       weights: Google's prefix, or a file.
       config_file: bert_config.json or config.json.
-      vocab_file: vocab.txt.
+      vocab_file: vocab.txt, where text is tokenized by that.
+      spm_model_file: else spiece.model, or the only file ending in .model.
       labels_file: labels.json.
       task_file: task.json.
       do_lower_case: whether its tokenizer lower-cases.
       case_reason: how that was decided, for people.
+      keep_special_tokens: whether its tokenizer lets "[MASK]" and the like in a text through.
     """
 
     weights: str | None
     config_file: str | None
     vocab_file: str | None
+    spm_model_file: str | None
     labels_file: str | None
     task_file: str | None
     do_lower_case: bool | None
     case_reason: str
+    keep_special_tokens: bool
+
+    @property
+    def tokenizer_file(self) -> dict[str, str]:
+        """What text is tokenized by, as an argument of `create_tokenizer`; empty if unknown."""
+        files = {"vocab_file": self.vocab_file, "spm_model_file": self.spm_model_file}
+        return {name: file for name, file in files.items() if file is not None}
 
 
 def format_of(path: str) -> str | None:
@@ -84,7 +98,7 @@ def format_of(path: str) -> str | None:
 def locate(path: str | os.PathLike[str]) -> Location:
     """Finds the parts of a checkpoint.
 
-    Warns, once a process, where its text was tokenized in a way that `FullTokenizer` does not.
+    Warns, once a process, where its text was tokenized in a way that `create_tokenizer` does not.
 
     Args:
       path: a folder, a prefix (`bert_model.ckpt`, `model.ckpt-20`) or a file; local or `gs://`.
@@ -106,20 +120,41 @@ def locate(path: str | os.PathLike[str]) -> Location:
             f"file ending in {', '.join((*_HUGGING_FACE_ENDINGS, _KERAS_ENDING))}"
         )
     kind = (format_of(weights) if weights else None) or GOOGLE
-    vocab_file = _first(folder, (VOCAB_FILE,))
+    vocab_file, spm_model_file = _vocabulary(folder)
     return Location(
         weights,
         _first(folder, CONFIG_FILES[kind]),
         vocab_file,
+        spm_model_file,
         _first(folder, (LABELS_FILE,)),
         _first(folder, (TASK_FILE,)),
-        *_case(folder, vocab_file),
+        *_tokenizer_settings(folder, vocab_file, spm_model_file),
     )
 
 
 def _first(folder: str, names: tuple[str, ...]) -> str | None:
     paths = (os.path.join(folder, name) for name in names)
     return next((path for path in paths if filesystem.is_file(path)), None)
+
+
+def _vocabulary(folder: str) -> tuple[str | None, str | None]:
+    """The files of WordPiece and of SentencePiece; where both lie, what tokenizer_class says."""
+    vocab_file, spm_model_file = _first(folder, (VOCAB_FILE,)), _first(folder, (SPM_MODEL_FILE,))
+    if vocab_file and spm_model_file:
+        kind = str(_tokenizer_config(folder)[1].get("tokenizer_class"))
+        return (
+            (None, spm_model_file) if _SAME_SPM_TOKENIZERS.fullmatch(kind) else (vocab_file, None)
+        )
+    if vocab_file or spm_model_file or not filesystem.is_dir(folder or "."):
+        return vocab_file, spm_model_file
+    # ALBERT's releases have a 30k-clean.model, others a sentencepiece.bpe.model.
+    names = [name for name in filesystem.list_dir(folder or ".") if name.endswith(".model")]
+    return None, os.path.join(folder, names[0]) if len(names) == 1 else None
+
+
+def _tokenizer_config(folder: str) -> tuple[str | None, dict[str, Any]]:
+    file = _first(folder, (TOKENIZER_FILE,))
+    return file, read_json(file, dict) if file else {}
 
 
 def weights_at(path: str) -> str | None:
@@ -193,20 +228,23 @@ def read_json(path: str, expected: type) -> Any:
     return value
 
 
-def _case(folder: str, vocab_file: str | None) -> tuple[bool | None, str]:
-    """Whether the tokenizer lower-cases, by the first source that knows; and why."""
-    tokenizer_file = _first(folder, (TOKENIZER_FILE,))
-    if tokenizer_file is None:
-        return _likely_case(folder, vocab_file)
-    values = read_json(tokenizer_file, dict)
+def _tokenizer_settings(
+    folder: str, vocab_file: str | None, spm_model_file: str | None
+) -> tuple[bool | None, str, bool]:
+    """Whether the tokenizer lower-cases, by the first source that knows, and why.
+
+    And whether it keeps special tokens.
+    """
+    tokenizer_file, values = _tokenizer_config(folder)
     lower, reason = (
         (bool(values["do_lower_case"]), f"do_lower_case in {tokenizer_file}")
         if "do_lower_case" in values
-        else _likely_case(folder, vocab_file)
+        else _likely_case(folder, vocab_file, spm_model_file)
     )
-    for difference in _differences(values, lower):
+    differences = _spm_differences if spm_model_file else _differences
+    for difference in differences(values, lower):
         _warn_once(f"{tokenizer_file}: {difference}; the model may know other pieces of the text")
-    return lower, reason
+    return lower, reason, bool(values.get("keep_special_tokens", False))
 
 
 def _differences(values: dict[str, Any], do_lower_case: bool | None) -> Iterator[str]:
@@ -224,21 +262,42 @@ def _differences(values: dict[str, Any], do_lower_case: bool | None) -> Iterator
         yield f"tokenizer_class={kind!r}, but text is tokenized here as BertTokenizer does"
 
 
+def _spm_differences(values: dict[str, Any], do_lower_case: bool | None) -> Iterator[str]:
+    """The same for SentencePieceTokenizer, which is as ALBERT's."""
+    keep_accents = values.get("keep_accents")
+    if keep_accents not in (None, not do_lower_case):
+        yield (
+            f"keep_accents={keep_accents!r}, but accents are kept here exactly where text is not "
+            "lower-cased"
+        )
+    kind = values.get("tokenizer_class") or SPM_TOKENIZER_CLASS
+    if not _SAME_SPM_TOKENIZERS.fullmatch(str(kind)):
+        yield f"tokenizer_class={kind!r}, but text is tokenized here as {SPM_TOKENIZER_CLASS} does"
+
+
 @functools.cache
 def _warn_once(message: str) -> None:
     logging.warning("%s", message)
 
 
-def _likely_case(folder: str, vocab_file: str | None) -> tuple[bool | None, str]:
+def _likely_case(
+    folder: str, vocab_file: str | None, spm_model_file: str | None
+) -> tuple[bool | None, str]:
     """The same, where no file says so."""
     name = os.path.basename(os.path.abspath(folder)).lower()
     if "uncased" in name or name.startswith(("chinese_", "multilingual_")):
         return True, f"the folder's name, {name}"
     if "cased" in name:
         return False, f"the folder's name, {name}"
-    if vocab_file is None:
+    if vocab_file is not None:
+        pieces = set(load_vocab(vocab_file))
+    elif spm_model_file is not None:
+        from bert_tf.sentencepiece_tokenization import single_pieces
+
+        pieces = single_pieces(spm_model_file)
+    else:
         return None, "there is no vocabulary"
     # Every alphabet a vocabulary was trained on is in it letter by letter.
-    capitals = load_vocab(vocab_file).keys() & set(string.ascii_uppercase)
-    found = f"{len(capitals) or 'no'} single capital letters in {vocab_file}"
+    capitals = pieces & set(string.ascii_uppercase)
+    found = f"{len(capitals) or 'no'} single capital letters in {vocab_file or spm_model_file}"
     return not capitals, found

@@ -24,10 +24,9 @@ def save(
     format: str,
     *,
     config: BertConfig | None = None,
-    vocab_file: str | None = None,
-    do_lower_case: bool | None = None,
     labels: Sequence[str] | None = None,
     task: Mapping[str, Any] | None = None,
+    **tokenizer_settings: Any,
 ) -> str:
     """Writes a checkpoint, complete or not at all; returns the path of its weights.
 
@@ -37,9 +36,10 @@ def save(
         ("huggingface") or `.weights.h5` ("keras"), or else a folder, for the usual name.
       format: "google", "huggingface" or "keras". Only Google's keeps an optimizer's state.
       config: written beside the weights; a model's own if not given. The last two formats need it.
-      vocab_file: copied beside the weights if given.
-      do_lower_case, labels, task: noted beside the weights if given, in tokenizer_config.json,
-        labels.json (a classifier's; also in config.json) and task.json (see `saved_task`).
+      labels, task: noted beside the weights if given, in labels.json (a classifier's; also in
+        config.json) and task.json (see `saved_task`).
+      tokenizer_settings: arguments of `create_tokenizer`: vocab_file or spm_model_file is copied
+        beside the weights, the others are noted there, in tokenizer_config.json.
 
     Raises:
       ValueError: an unknown format, a config is needed, or the labels are not the classifier's.
@@ -50,7 +50,7 @@ def save(
     path = _target(os.fspath(path), format)
     if not isinstance(source, Mapping):
         config = config or getattr(getattr(source, "bert", source), "config", None)
-    beside = _small_files(vocab_file, do_lower_case, labels, task)
+    beside = _small_files(labels, task, **tokenizer_settings)
     if config is not None and format != location.HUGGING_FACE:
         beside[_CONFIG_FILE] = config.to_json_string().encode()
     if format == location.GOOGLE:
@@ -73,11 +73,13 @@ def save(
 def save_description(
     folder: str,
     config: BertConfig,
-    vocab_file: str,
-    do_lower_case: bool,
     task: Mapping[str, Any] | None = None,
+    **tokenizer_settings: Any,
 ) -> None:
-    """Writes what else `from_pretrained` needs: bert_config.json, vocab.txt, tokenizer_config.json.
+    """Writes what else `from_pretrained` needs: bert_config.json, and the tokenizer's files.
+
+    Args:
+      tokenizer_settings: as `save`.
 
     And task.json, if a task is given.
 
@@ -86,23 +88,33 @@ def save_description(
     """
     from bert_tf.checkpoints.files import write_file
 
-    contents = _small_files(vocab_file, do_lower_case, task=task)
+    contents = _small_files(task=task, **tokenizer_settings)
     contents[_CONFIG_FILE] = config.to_json_string().encode()
     for name, data in contents.items():
         write_file(os.path.join(folder, name), data)
 
 
 def _small_files(
-    vocab_file: str | None,
-    do_lower_case: bool | None,
     labels: Sequence[str] | None = None,
     task: Mapping[str, Any] | None = None,
+    vocab_file: str | None = None,
+    spm_model_file: str | None = None,
+    do_lower_case: bool | None = None,
+    keep_special_tokens: bool = False,
 ) -> dict[str, bytes]:
     files = {}
+    settings: dict[str, Any] = {}
     if vocab_file is not None:
         files[location.VOCAB_FILE] = filesystem.read_bytes(vocab_file)
+    if spm_model_file is not None:
+        files[location.SPM_MODEL_FILE] = filesystem.read_bytes(spm_model_file)
+        settings["tokenizer_class"] = location.SPM_TOKENIZER_CLASS
     if do_lower_case is not None:
-        files[location.TOKENIZER_FILE] = _json({"do_lower_case": do_lower_case})
+        settings["do_lower_case"] = do_lower_case
+    if keep_special_tokens:
+        settings["keep_special_tokens"] = True
+    if settings:
+        files[location.TOKENIZER_FILE] = _json(settings)
     if labels is not None:
         files[location.LABELS_FILE] = _json(list(labels))
     if task is not None:

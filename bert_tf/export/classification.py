@@ -40,7 +40,7 @@ from bert_tf.export.text import TextModule, parse_text_examples, shown
 from bert_tf.graph_packing import pack_pairs, pack_windows, pool
 from bert_tf.metrics import MULTILABEL_THRESHOLD
 from bert_tf.packing import Packed
-from bert_tf.tokenization import FullTokenizer
+from bert_tf.tokenization import Tokenizer
 
 USES = {
     "classification": "Gives a text, or a pair of texts, one label out of those below.",
@@ -78,7 +78,7 @@ class Classifier(Servable):
         self,
         model: keras.Model,
         config: BertConfig,
-        tokenizer: FullTokenizer,
+        tokenizer: Tokenizer,
         max_seq_length: int,
         labels: list[str],
         task_type: str = "classification",

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from bert_tf.config import BertConfig
-    from bert_tf.tokenization import FullTokenizer
+    from bert_tf.tokenization import Tokenizer
 
 # What Hugging Face's config.json says, in our words.
 _PROBLEM_TYPES = {
@@ -43,7 +43,7 @@ class FineTuned:
     task_type: str
     task: Mapping[str, Any]
     config: BertConfig
-    tokenizer: FullTokenizer
+    tokenizer: Tokenizer
     tensors: Mapping[str, np.ndarray]
     labels: list[str] | None
     max_seq_length: int

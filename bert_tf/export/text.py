@@ -6,13 +6,8 @@ import tensorflow as tf
 
 from bert_tf.export.features import FEATURES, Tensors, ragged_features, same_lengths
 from bert_tf.export.servable import Model
-from bert_tf.graph_tokenization import GraphTokenizer
-from bert_tf.tokenization import FullTokenizer
-
-
-def graph_tokenizer(tokenizer: FullTokenizer) -> tf.Module:
-    """Texts [B] -> the ids that `tokenizer.encode` gives, int32 ragged [B, (pieces)]."""
-    return GraphTokenizer(tokenizer.vocab_file, tokenizer.do_lower_case)
+from bert_tf.graph_tokenizers import graph_tokenizer
+from bert_tf.tokenization import Tokenizer
 
 
 class TextModule(tf.Module):
@@ -21,7 +16,7 @@ class TextModule(tf.Module):
     A task adds its functions as attributes.
     """
 
-    def __init__(self, features: Model, tokenizer: FullTokenizer):
+    def __init__(self, features: Model, tokenizer: Tokenizer):
         super().__init__()
         self.model = features.module
         self.tokenizer = graph_tokenizer(tokenizer)

@@ -12,7 +12,7 @@ from bert_tf.data import records
 from bert_tf.data.examples import InputExample
 from bert_tf.data.features import Packing, example_features
 from bert_tf.data.statistics import SplitStatistics
-from bert_tf.tokenization import FullTokenizer
+from bert_tf.tokenization import Tokenizer
 
 _LOGGED = 5  # examples shown in the log, as Google's program does
 
@@ -29,7 +29,7 @@ def write(
     output_dir: str,
     name: str,
     examples: Sequence[InputExample],
-    tokenizer: FullTokenizer,
+    tokenizer: Tokenizer,
     labels: Sequence[str],
     packing: Packing,
     statistics: SplitStatistics,
@@ -61,7 +61,7 @@ def write(
     return FeatureFile(examples, records.RecordFile(path, spec), statistics)
 
 
-def _log(example: InputExample, row: Mapping[str, Any], tokenizer: FullTokenizer) -> None:
+def _log(example: InputExample, row: Mapping[str, Any], tokenizer: Tokenizer) -> None:
     tokens = tokenizer.convert_ids_to_tokens(row["input_ids"][: sum(row["input_mask"])])
     logging.info("*** Example ***")
     logging.info("guid: %s", example.guid)

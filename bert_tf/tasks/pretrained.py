@@ -11,9 +11,10 @@ from absl import logging
 from bert_tf import checkpoints, filesystem, run_folder
 from bert_tf.checkpoints.location import LABELS_FILE
 from bert_tf.config import BertConfig
-from bert_tf.run_config import RunConfig
+from bert_tf.run_config import TOKENIZATIONS, RunConfig
 from bert_tf.tokenization import (
-    FullTokenizer,
+    Tokenizer,
+    create_tokenizer,
     validate_case_matches_checkpoint,
     validate_vocab_size,
 )
@@ -21,7 +22,7 @@ from bert_tf.tokenization import (
 FINAL_MODEL = "final_model"
 
 
-def architecture(config: RunConfig, source: str | None) -> tuple[BertConfig, FullTokenizer]:
+def architecture(config: RunConfig, source: str | None) -> tuple[BertConfig, Tokenizer]:
     """The model's config and its tokenizer: from the flags, else from beside the checkpoint.
 
     Args:
@@ -36,13 +37,9 @@ def architecture(config: RunConfig, source: str | None) -> tuple[BertConfig, Ful
     except ValueError as error:
         raise ValueError(f"--init_checkpoint={config.init_checkpoint}: {error}") from error
     config_file = config.bert_config_file or place.config_file
-    vocab_file = config.vocab_file or place.vocab_file
-    for name, file in (("bert_config_file", config_file), ("vocab_file", vocab_file)):
-        if file is None:
-            where = f"there is none beside {source}" if source else "no checkpoint is given"
-            raise ValueError(f"--{name} is needed: {where}")
-        if not filesystem.is_file(file):
-            raise ValueError(f"--{name}={file}: there is no such file")
+    _check_there("bert_config_file", config_file, source)
+    name, file = _tokenizer_file(config, place)
+    _check_there(name, file, source)
     bert_config = BertConfig.from_json_file(config_file)
     positions = bert_config.max_position_embeddings
     if config.max_seq_length > positions:
@@ -51,11 +48,35 @@ def architecture(config: RunConfig, source: str | None) -> tuple[BertConfig, Ful
             f"positions; use {positions} or less"
         )
     lower, reason = _casing(config, place)
-    tokenizer = FullTokenizer(vocab_file, do_lower_case=lower)
-    validate_vocab_size(vocab_file, tokenizer.num_tokens, bert_config.vocab_size, config_file)
+    keep = config.keep_special_tokens
+    tokenizer = create_tokenizer(
+        **{name: file},
+        do_lower_case=lower,
+        keep_special_tokens=place.keep_special_tokens if keep is None else keep,
+    )
+    validate_vocab_size(file, tokenizer.num_tokens, bert_config.vocab_size, config_file)
     case = "lower-cased" if lower else "cased"
-    print(f"Model: {config_file}; vocabulary: {vocab_file}, {case} ({reason})", flush=True)
+    kept = ", special tokens kept" if tokenizer.keep_special_tokens else ""
+    print(f"Model: {config_file}; vocabulary: {file}, {case} ({reason}){kept}", flush=True)
     return bert_config, tokenizer
+
+
+def _tokenizer_file(config: RunConfig, place: checkpoints.Location) -> tuple[str, str | None]:
+    """The flag that says what text is tokenized by, and its value or what lies there instead."""
+    given = {"wordpiece": config.vocab_file, "sentencepiece": config.spm_model_file}
+    found = {"wordpiece": place.vocab_file, "sentencepiece": place.spm_model_file}
+    kinds = [config.tokenization] if config.tokenization else list(TOKENIZATIONS)
+    files = [(kind, files[kind]) for files in (given, found) for kind in kinds if files[kind]]
+    kind, file = files[0] if files else (kinds[0], None)
+    return {"wordpiece": "vocab_file", "sentencepiece": "spm_model_file"}[kind], file
+
+
+def _check_there(name: str, file: str | None, source: str | None) -> None:
+    if file is None:
+        where = f"there is none beside {source}" if source else "no checkpoint is given"
+        raise ValueError(f"--{name} is needed: {where}")
+    if not filesystem.is_file(file):
+        raise ValueError(f"--{name}={file}: there is no such file")
 
 
 def _casing(config: RunConfig, place: checkpoints.Location) -> tuple[bool, str]:
@@ -83,19 +104,17 @@ def load(model: keras.Model, path: str, config: RunConfig) -> checkpoints.LoadRe
 def save_description(
     folder: str,
     bert_config: BertConfig,
-    tokenizer: FullTokenizer,
+    tokenizer: Tokenizer,
     labels: list[str],
     task: dict[str, Any],
 ) -> None:
     """Puts config, vocabulary, casing, labels and task beside the checkpoints of a run."""
-    checkpoints.save_description(
-        folder, bert_config, tokenizer.vocab_file, tokenizer.do_lower_case, task
-    )
+    checkpoints.save_description(folder, bert_config, task, **tokenizer.settings)
     run_folder.write_json(tf.io.gfile.join(folder, LABELS_FILE), labels)
 
 
 def save_final(
-    model: Any, output_dir: str, tokenizer: FullTokenizer, labels: list[str], task: dict[str, Any]
+    model: Any, output_dir: str, tokenizer: Tokenizer, labels: list[str], task: dict[str, Any]
 ) -> str:
     """Writes `final_model/`: the weights without optimizer slots, and all that describes them.
 
@@ -107,9 +126,8 @@ def save_final(
         model,
         tf.io.gfile.join(folder, "bert_model.ckpt"),
         "google",
-        vocab_file=tokenizer.vocab_file,
-        do_lower_case=tokenizer.do_lower_case,
         labels=labels,
         task=task,
+        **tokenizer.settings,
     )
     return folder

@@ -25,7 +25,7 @@ from bert_tf.config import BertConfig
 from bert_tf.data.records import RecordFile
 from bert_tf.run_config import RunConfig
 from bert_tf.tasks import pretrained
-from bert_tf.tokenization import FullTokenizer
+from bert_tf.tokenization import Tokenizer
 
 join = tf.io.gfile.join
 Config = TypeVar("Config", bound=RunConfig)
@@ -58,7 +58,7 @@ class Program(ABC, Generic[Config]):
         self.written: dict[str, Any] = {}
         self.prepare()
         self.bert_config: BertConfig
-        self.tokenizer: FullTokenizer
+        self.tokenizer: Tokenizer
         self.bert_config, self.tokenizer = pretrained.architecture(config, self.source)
         keras.utils.set_random_seed(config.random_seed)
         self.strategy = distribution.create_strategy(config)
