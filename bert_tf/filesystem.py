@@ -87,6 +87,16 @@ def read_bytes(path: StrPath) -> bytes:
         return file.read()
 
 
+def size(path: StrPath) -> int:
+    """Bytes in a file."""
+    if not is_remote(path):
+        return os.path.getsize(path)
+    from tensorflow.io import gfile
+
+    with os_errors(path):
+        return gfile.stat(path).length
+
+
 def write_bytes(path: StrPath, contents: bytes) -> None:
     """Writes a file; its folder must be there."""
     if not is_remote(path):

@@ -18,7 +18,7 @@ PACKAGE = ROOT / "bert_tf"
 
 # Each level imports only from levels above it; modules of one folder may import each other.
 LEVELS = [
-    ["filesystem", "text_rules", "metrics", "run_config", "batching", "dropout"],
+    ["filesystem", "text_rules", "metrics", "run_config", "batching", "dropout", "json_numbers"],
     ["config", "vocabulary", "wordpiece", "layers", "pooling", "normalizer_buffer"],
     ["tokenization", "encoder"],
     ["modeling", "graph_tokenization", "packing", "distribution"],

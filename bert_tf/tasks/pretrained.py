@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import keras
 import tensorflow as tf
@@ -21,12 +21,23 @@ from bert_tf.tokenization import (
 FINAL_MODEL = "final_model"
 
 
-def architecture(config: RunConfig, source: str | None) -> tuple[BertConfig, FullTokenizer]:
+class ModelFlags(Protocol):
+    """What the flags of every program say about its model."""
+
+    init_checkpoint: str | None
+    bert_config_file: str | None
+    vocab_file: str | None
+    do_lower_case: bool | None
+    max_seq_length: int
+
+
+def architecture(config: ModelFlags, source: str | None) -> tuple[BertConfig, FullTokenizer]:
     """The model's config and its tokenizer: from the flags, else from beside the checkpoint.
 
     Args:
       config: the run's flags.
-      source: the checkpoint that the run starts from or uses, if there is one.
+      source: the checkpoint that the run starts from or uses; None where it has none, and
+        `config` an output_dir.
 
     Raises:
       ValueError: one of them is nowhere to be found, or they do not fit together or the flags.
@@ -58,7 +69,7 @@ def architecture(config: RunConfig, source: str | None) -> tuple[BertConfig, Ful
     return bert_config, tokenizer
 
 
-def _casing(config: RunConfig, place: checkpoints.Location) -> tuple[bool, str]:
+def _casing(config: ModelFlags, place: checkpoints.Location) -> tuple[bool, str]:
     """Whether text is lower-cased, and who says so: the flag, the checkpoint, or the default."""
     if config.do_lower_case is None:
         if place.do_lower_case is None:
