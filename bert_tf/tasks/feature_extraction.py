@@ -97,7 +97,10 @@ class FeatureExtractor:
         )
         bytes_read = tqdm.tqdm(
             total=filesystem.size(config.input_file),
-            **{"desc": "extract", "unit": "B", "unit_scale": True, "dynamic_ncols": True},
+            desc="extract",
+            unit="B",
+            unit_scale=True,
+            dynamic_ncols=True,
         )
         lines = self._truncated = self._empty = 0
         written: Future[None] | None = None
