@@ -95,9 +95,8 @@ def split(strategy: tf.distribute.Strategy, batch: dict[str, np.ndarray]) -> Any
 
 def join(strategy: tf.distribute.Strategy, outputs: dict[str, Any]) -> dict[str, np.ndarray]:
     """The inverse of `split`: per-replica tensors -> one `[B, ...]` array of each."""
-    return {
-        name: np.concatenate(
-            [part.numpy() for part in strategy.experimental_local_results(value)], axis=0
-        )
+    parts = {
+        name: [part.numpy() for part in strategy.experimental_local_results(value)]
         for name, value in outputs.items()
     }
+    return {name: np.concatenate(x) if len(x) > 1 else x[0] for name, x in parts.items()}

@@ -28,9 +28,12 @@ __all__ = ["BertModel", "checkpoint_name", "dropout_seed"]
 class Embeddings(Block):
     """Word + segment + position, normalized: ids [B, F] -> [B*F, E] (Devlin et al., figure 2)."""
 
-    def __init__(self, config: BertConfig, name="embeddings", **kwargs):
+    def __init__(
+        self, config: BertConfig, use_one_hot_embeddings=False, name="embeddings", **kwargs
+    ):
         super().__init__(name=name, **kwargs)
         self.config = config
+        self.use_one_hot_embeddings = use_one_hot_embeddings
         self.layer_norm = LayerNorm(config.hidden_size, config.layer_norm_eps)
         self.dropout = Dropout(config.hidden_dropout_prob)
 
@@ -61,8 +64,7 @@ class Embeddings(Block):
                 f"sequences of {length} tokens exceed this model's "
                 f"{self.config.max_position_embeddings} positions; truncate them"
             )
-        # Its gradient keeps a row for each token: Google's optimizer clips by the norm of those.
-        words = tf.gather(tf.convert_to_tensor(self.word_embeddings), input_ids)
+        words = self._words(tf.convert_to_tensor(self.word_embeddings), input_ids)
         segments = tf.matmul(
             tf.one_hot(segment_ids, self.config.type_vocab_size), self.token_type_embeddings
         )
@@ -70,6 +72,12 @@ class Embeddings(Block):
         positions = table[: tf.shape(input_ids)[1]]  # [F, E]
         x = tf.reshape(words + segments + positions, [-1, self.config.hidden_size])
         return self.dropout(self.layer_norm(x), training=training)  # [B*F, E]
+
+    def _words(self, table, input_ids):
+        if self.use_one_hot_embeddings:
+            return tf.matmul(tf.one_hot(input_ids, self.config.vocab_size), table)
+        # Its gradient keeps a row for each token: Google's optimizer clips by the norm of those.
+        return tf.gather(table, input_ids)
 
 
 class Pooler(Block):
@@ -97,6 +105,7 @@ class BertModel(Block):
       encoder_outputs   list of one [B, F, E] for each layer
       embedding_output  [B, F, E]
 
+    `use_one_hot_embeddings` looks the words up by a matrix product, as Google's does for TPUs.
     They have the policy's compute dtype. `build()` makes the variables without any input. The
     getters keep the outputs of the latest eager call in memory, all layers', until the next call.
 
@@ -108,10 +117,17 @@ class BertModel(Block):
         adds nothing to the sum.
     """
 
-    def __init__(self, config: BertConfig, add_pooler: bool = True, name="bert", **kwargs):
+    def __init__(
+        self,
+        config: BertConfig,
+        add_pooler: bool = True,
+        use_one_hot_embeddings: bool = False,
+        name="bert",
+        **kwargs,
+    ):
         super().__init__(name=name, **kwargs)
         self.config = config
-        self.embeddings = Embeddings(config)
+        self.embeddings = Embeddings(config, use_one_hot_embeddings)
         self.encoder = Encoder(config)
         self.pooler = Pooler(config) if add_pooler else None
         self._set_latest({})
@@ -186,6 +202,7 @@ class BertModel(Block):
             **super().get_config(),
             "config": self.config.to_dict(),
             "add_pooler": self.pooler is not None,
+            "use_one_hot_embeddings": self.embeddings.use_one_hot_embeddings,
         }
 
     @classmethod

@@ -1,4 +1,7 @@
-"""One vector for a sequence: sequence_output [B, F, E] and input_mask [B, F] -> [B, E]."""
+"""One vector for a sequence: sequence_output [B, F, E] and input_mask [B, F] -> [B, E].
+
+`mean_max` alone gives [B, 2E].
+"""
 
 from __future__ import annotations
 
@@ -25,8 +28,22 @@ def max_pooling(sequence_output: tf.Tensor, input_mask: tf.Tensor) -> tf.Tensor:
     return tf.reduce_max(tf.where(real, sequence_output, sequence_output.dtype.min), 1)
 
 
+def mean_max_pooling(sequence_output: tf.Tensor, input_mask: tf.Tensor) -> tf.Tensor:
+    """Mean and max, one after the other: [B, 2E]."""
+    pooled = [f(sequence_output, input_mask) for f in (mean_pooling, max_pooling)]
+    return tf.concat(pooled, -1)
+
+
+def last_pooling(sequence_output: tf.Tensor, input_mask: tf.Tensor) -> tf.Tensor:
+    """The last real token's vector: that of [SEP]. A row without any gives its first position."""
+    last = tf.maximum(tf.reduce_sum(tf.cast(input_mask, tf.int32), 1) - 1, 0)
+    return tf.gather(sequence_output, last, batch_dims=1)
+
+
 POOLINGS: dict[str, Callable[[tf.Tensor, tf.Tensor], tf.Tensor]] = {
     "cls": cls_pooling,
     "mean": mean_pooling,
     "max": max_pooling,
+    "mean_max": mean_max_pooling,
+    "last": last_pooling,
 }

@@ -243,6 +243,12 @@ class RunConfig:
         return {f.name: getattr(self, f.name) for f in fields if not f.metadata["free"]}
 
 
+def shared_flag(name: str, **changes: Any) -> Any:
+    """The flag of `RunConfig` as a field of another program's config, but for `changes`."""
+    field = next(field for field in dataclasses.fields(RunConfig) if field.name == name)
+    return cli_flag(**{"default": field.default, **field.metadata, **changes})
+
+
 _POSITIVE = (
     "train_batch_size",
     "eval_batch_size",

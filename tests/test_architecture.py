@@ -21,7 +21,10 @@ PACKAGE = ROOT / "bert_tf"
 
 # Each level imports only from levels above it; modules of one folder may import each other.
 LEVELS = [
-    ["cli", "filesystem", "text_rules", "metrics", "run_config", "batching", "dropout"],
+    [
+        *("cli", "filesystem", "text_rules", "metrics", "run_config", "batching", "dropout"),
+        "json_numbers",
+    ],
     ["config", "vocabulary", "wordpiece", "layers", "pooling", "normalizer_buffer"],
     ["base_tokenizer", "encoder"],
     ["sentencepiece_tokenization", "modeling", "packing", "distribution"],

@@ -50,6 +50,7 @@ def test_files_and_folders(folder):
     filesystem.write_bytes(f"{folder}/a/x", b"\0\xff\r\n")
     assert filesystem.read_bytes(f"{folder}/a/x") == b"\0\xff\r\n"
     assert filesystem.list_dir(f"{folder}/a") == ["b", "x"]
+    assert filesystem.size(f"{folder}/a/x") == 4
     names = ("x", "b", "c")
     assert [filesystem.is_file(f"{folder}/a/{name}") for name in names] == [True, False, False]
     assert [filesystem.is_dir(f"{folder}/a/{name}") for name in names] == [False, True, False]
@@ -57,7 +58,7 @@ def test_files_and_folders(folder):
 
 def test_what_is_missing_is_named(folder):
     path = f"{folder}/missing"
-    for function in (filesystem.read_bytes, filesystem.list_dir):
+    for function in (filesystem.read_bytes, filesystem.list_dir, filesystem.size):
         with pytest.raises(FileNotFoundError, match=path):
             function(path)
     with pytest.raises(FileNotFoundError, match=path), filesystem.local_copy(path) as local:

@@ -270,6 +270,15 @@ def test_without_a_pooler():
     assert not [v.path for v in bert.variables if "pooler" in v.path]
 
 
+def test_one_hot_embeddings_are_the_same():
+    plain, one_hot = BertModel(SMALL), BertModel(SMALL, use_one_hot_embeddings=True)
+    expected = plain(small_inputs())["embedding_output"]
+    one_hot.build()
+    one_hot.set_weights(plain.get_weights())
+    close(one_hot(small_inputs())["embedding_output"], expected, atol=1e-6)
+    assert BertModel.from_config(one_hot.get_config()).embeddings.use_one_hot_embeddings
+
+
 def test_bfloat16_is_close_and_keeps_float32_variables(golden, bfloat16):
     exact, arrays, reader = golden
     bert = BertModel(exact.config)

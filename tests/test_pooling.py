@@ -17,6 +17,8 @@ MASK = np.array([[1, 1, 0], [1, 0, 0]], np.int32)
         ("cls", [[1, -4], [-5, -6]]),
         ("mean", [[2, -3], [-5, -6]]),
         ("max", [[3, -2], [-5, -6]]),
+        ("mean_max", [[2, -3, 3, -2], [-5, -6, -5, -6]]),
+        ("last", [[3, -2], [-5, -6]]),
     ],
 )
 def test_poolings(name, expected, dtype):
@@ -28,3 +30,8 @@ def test_poolings(name, expected, dtype):
 def test_mean_of_nothing_is_zero():
     pooled = POOLINGS["mean"](tf.constant(X), tf.zeros([2, 3], tf.int32))
     np.testing.assert_array_equal(pooled, np.zeros([2, 2]))
+
+
+def test_the_last_of_nothing_is_the_first_position():
+    pooled = POOLINGS["last"](tf.constant(X), tf.zeros([2, 3], tf.int32))
+    np.testing.assert_array_equal(pooled, X[:, 0])

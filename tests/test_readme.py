@@ -21,14 +21,19 @@ from absl import flags
 from bert_tf import checkpoints, cli
 from bert_tf.config import BertConfig
 from bert_tf.modeling import BertModel
-from bert_tf.tasks import classification
+from bert_tf.tasks import classification, feature_extraction
 from bert_tf.tasks.classification_config import ClassificationConfig
+from bert_tf.tasks.feature_extraction_config import FeatureExtractionConfig
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SLOW = ("bash scripts/quickstart.sh",)
 THIS_SUITE = ("bash scripts/test.sh", "python -m pytest -m slow")
 BENCHMARK = "python benchmarks/"
+PROGRAMS = {
+    "run_classifier.py": (ClassificationConfig, classification.run),
+    "extract_features.py": (FeatureExtractionConfig, feature_extraction.run),
+}
 
 
 def blocks(language):
@@ -77,7 +82,7 @@ def folder(tmp_path_factory, released_vocab):
             shutil.copy(file, copy)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        run_classifier(quickstart_arguments())
+        run_program(quickstart_arguments())
     return folder
 
 
@@ -94,11 +99,12 @@ def quickstart_arguments():
     return ["run_classifier.py", *shlex.split(command.replace("\\\n", " "))]
 
 
-def run_classifier(arguments):
+def run_program(arguments):
+    config_class, run = PROGRAMS[arguments[0]]
     values = flags.FlagValues()
-    cli.define_flags(ClassificationConfig, values)
+    cli.define_flags(config_class, values)
     values(arguments)
-    return classification.run(cli.config_from_flags(ClassificationConfig, values))
+    return run(cli.config_from_flags(config_class, values))
 
 
 @pytest.mark.parametrize("command", FAST, ids=lambda command: " ".join(command.split()[1:4]))
@@ -109,8 +115,8 @@ def test_command(command, folder, monkeypatch):
     if arguments[:1] == ["-m"]:
         environment = os.environ | {"PYTHONPATH": str(ROOT)}
         subprocess.run([sys.executable, *arguments], check=True, env=environment)
-    elif arguments[0] == "run_classifier.py":
-        run_classifier(arguments)
+    elif arguments[0] in PROGRAMS:
+        run_program(arguments)
     else:
         monkeypatch.setattr(sys, "argv", arguments)
         runpy.run_path(str(ROOT / arguments[0]), run_name="__main__")

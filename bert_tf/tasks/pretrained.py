@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import keras
 import tensorflow as tf
@@ -22,12 +22,26 @@ from bert_tf.tokenization import (
 FINAL_MODEL = "final_model"
 
 
-def architecture(config: RunConfig, source: str | None) -> tuple[BertConfig, Tokenizer]:
+class ModelFlags(Protocol):
+    """What the flags of every program say about its model."""
+
+    init_checkpoint: str | None
+    bert_config_file: str | None
+    vocab_file: str | None
+    tokenization: str | None
+    spm_model_file: str | None
+    keep_special_tokens: bool | None
+    do_lower_case: bool | None
+    max_seq_length: int
+
+
+def architecture(config: ModelFlags, source: str | None) -> tuple[BertConfig, Tokenizer]:
     """The model's config and its tokenizer: from the flags, else from beside the checkpoint.
 
     Args:
       config: the run's flags.
-      source: the checkpoint that the run starts from or uses, if there is one.
+      source: the checkpoint that the run starts from or uses; None where it has none, and
+        `config` an output_dir.
 
     Raises:
       ValueError: one of them is nowhere to be found, or they do not fit together or the flags.
@@ -61,7 +75,7 @@ def architecture(config: RunConfig, source: str | None) -> tuple[BertConfig, Tok
     return bert_config, tokenizer
 
 
-def _tokenizer_file(config: RunConfig, place: checkpoints.Location) -> tuple[str, str | None]:
+def _tokenizer_file(config: ModelFlags, place: checkpoints.Location) -> tuple[str, str | None]:
     """The flag that says what text is tokenized by, and its value or what lies there instead."""
     given = {"wordpiece": config.vocab_file, "sentencepiece": config.spm_model_file}
     found = {"wordpiece": place.vocab_file, "sentencepiece": place.spm_model_file}
@@ -79,7 +93,7 @@ def _check_there(name: str, file: str | None, source: str | None) -> None:
         raise ValueError(f"--{name}={file}: there is no such file")
 
 
-def _casing(config: RunConfig, place: checkpoints.Location) -> tuple[bool, str]:
+def _casing(config: ModelFlags, place: checkpoints.Location) -> tuple[bool, str]:
     """Whether text is lower-cased, and who says so: the flag, the checkpoint, or the default."""
     if config.do_lower_case is None:
         if place.do_lower_case is None:

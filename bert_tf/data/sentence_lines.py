@@ -1,0 +1,50 @@
+"""`a ||| b` lines, as google-research/bert's extract_features.py reads them, one at a time."""
+
+from __future__ import annotations
+
+import codecs
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from bert_tf import filesystem
+from bert_tf.data.text_files import BadRow
+
+_PAIR = re.compile(r"(.*) \|\|\| (.*)")
+
+
+class SentenceLine(NamedTuple):
+    """A text or a pair of them, its line (from 0) and the offset of the next line in bytes."""
+
+    number: int
+    text_a: str
+    text_b: str | None
+    end: int
+
+
+def read(path: str) -> Iterator[SentenceLine]:
+    """The lines of a UTF-8 file, stripped; of several ` ||| ` the last separates.
+
+    An empty line is an empty text: it keeps its number. Carriage returns are left out wherever
+    they stand, as TensorFlow's reader does, which Google's program uses. Memory holds one line; a
+    remote file is copied to a local one first.
+
+    Raises: BadRow naming the line that is not UTF-8; OSError naming a file that is not there.
+    """
+    end = 0
+    with filesystem.local_copy(path) as local, open(local, "rb") as file:
+        for number, data in enumerate(file):
+            end += len(data)
+            if number == 0:
+                if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+                    raise BadRow(path, 1, "the file is UTF-16; save it as UTF-8")
+                data = data.removeprefix(codecs.BOM_UTF8)
+            try:
+                line = data.decode("utf-8").replace("\r", "").strip()
+            except UnicodeDecodeError as error:
+                byte = data[error.start]
+                problem = f"byte 0x{byte:02x} is not UTF-8 text; save the file as UTF-8"
+                raise BadRow(path, number + 1, problem) from error
+            pair = _PAIR.fullmatch(line)
+            text_a, text_b = pair.groups() if pair else (line, None)
+            yield SentenceLine(number, text_a, text_b, end)

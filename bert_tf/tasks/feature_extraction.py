@@ -1,0 +1,235 @@
+"""Vectors of the tokens or sentences of a file: what `extract_features.py` does, importable.
+
+Lines are read, computed and written a window at a time, so that memory does not grow with the
+file. Within a window batches are made of lines of like length; the output keeps the file's order.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+import tqdm
+
+from bert_tf import checkpoints, distribution, filesystem
+from bert_tf.batching import Arrays, pad_rows
+from bert_tf.data import sentence_lines
+from bert_tf.data.text_files import BadRow
+from bert_tf.modeling import BertModel
+from bert_tf.packing import pack, packed_length
+from bert_tf.pooling import POOLINGS
+from bert_tf.tasks import pretrained, vector_files
+from bert_tf.tasks.feature_extraction_config import NO_POOLING, POOLED, FeatureExtractionConfig
+
+_WINDOW_BYTES = 32 << 20  # of vectors, at most; and of lines:
+_WINDOW_BATCHES = 64
+# Matrix products and softmax add in the same order at any length up to 32 and at multiples of 16,
+# and for a number of rows that divides by 8: float32 outputs are then those of full padding, bit
+# for bit, on the processors that were tried.
+_EXACT_LENGTH, _LENGTH_STEP, _ROW_STEP = 32, 16, 8
+
+
+class Line(NamedTuple):
+    """A line as the model reads it, without padding."""
+
+    number: int  # from 0
+    input_ids: list[int]
+    segment_ids: list[int]
+    end: int  # bytes of the file up to the next line
+
+
+def run(config: FeatureExtractionConfig) -> dict[str, int]:
+    """Writes the vectors of every line.
+
+    Returns:
+      `lines`, and how many of them were `truncated` and `empty`.
+
+    Raises:
+      ValueError: flags, file or checkpoint that do not fit together; the message says how to mend
+        it.
+    """
+    return FeatureExtractor(config).run()
+
+
+class FeatureExtractor:
+    """One pass over a file."""
+
+    def __init__(self, config: FeatureExtractionConfig):
+        self.config = config
+        if not filesystem.is_file(config.input_file):
+            raise ValueError(f"--input_file={config.input_file}: there is no such file")
+        if not filesystem.size(config.input_file):
+            raise ValueError(f"--input_file={config.input_file}: the file is empty")
+        filesystem.make_dir(os.path.dirname(config.output_file) or ".")
+        source = config.init_checkpoint
+        self.bert_config, self.tokenizer = pretrained.architecture(config, source)
+        self.states = config.states(self.bert_config.num_hidden_layers)
+        self.by_token = config.pooling == NO_POOLING
+        self.strategy = distribution.create_strategy(config)
+        self._one_device = not config.use_tpu and config.distribution_strategy == "one_device"
+        # Shapes that never change suit compilers and several devices.
+        self._static = config.pad_to_max_seq_length or not self._one_device
+        with self.strategy.scope(), distribution.precision_policy(config.precision):
+            self.model = BertModel(
+                self.bert_config,
+                add_pooler=config.pooling == POOLED,
+                use_one_hot_embeddings=config.use_one_hot_embeddings,
+            )
+            self.model.build()
+        report = checkpoints.load(self.model, source)
+        print(report, flush=True)
+        if report.missing or report.mismatched:
+            raise ValueError(f"{source} has no pooler for --pooling={POOLED}; use another one")
+        ids = tf.TensorSpec([None, None], tf.int32)
+        names = ("input_ids", "input_mask", "segment_ids")
+        signature = [dict.fromkeys(names, ids)] if self._one_device else None
+        self._step = tf.function(self._forward_step, input_signature=signature, autograph=False)
+        self._truncated = self._empty = 0
+
+    def run(self) -> dict[str, int]:
+        config, size, names = self.config, self._size(), [name for name, _ in self.states]
+        opened = vector_files.writer(
+            config.output_file, config.output_format, names, self.by_token, size
+        )
+        bytes_read = tqdm.tqdm(
+            total=filesystem.size(config.input_file),
+            desc="extract",
+            unit="B",
+            unit_scale=True,
+            dynamic_ncols=True,
+        )
+        lines = self._truncated = self._empty = 0
+        written: Future[None] | None = None
+        with opened as writer, bytes_read as bar, ThreadPoolExecutor(1) as thread:
+            for window in self._windows(size * len(names) * np.dtype(np.float32).itemsize):
+                vectors = self._vectors(window)
+                if written:
+                    written.result()
+                # One window is written while the next is computed.
+                written = thread.submit(self._write, writer, window, vectors)
+                lines += len(window)
+                bar.update(window[-1].end - bar.n)
+                bar.set_postfix(lines=lines)
+            if written:
+                written.result()
+        print(
+            f"{config.output_file}: {lines} lines, {self._truncated} truncated to "
+            f"{config.max_seq_length} pieces, {self._empty} empty ([CLS] and [SEP] only)",
+            flush=True,
+        )
+        return {"lines": lines, "truncated": self._truncated, "empty": self._empty}
+
+    def _write(
+        self, writer: vector_files.VectorWriter, window: list[Line], vectors: list[np.ndarray]
+    ) -> None:
+        for line, vector in zip(window, vectors, strict=True):
+            tokens = self.tokenizer.convert_ids_to_tokens(line.input_ids)
+            writer.write(line.number, tokens, vector)
+        writer.flush()
+
+    # -------------------------------------------------------------------------------- lines
+
+    def _lines(self) -> Iterator[Line]:
+        config, tokenizer = self.config, self.tokenizer
+        for number, text_a, text_b, end in sentence_lines.read(config.input_file):
+            ids_a, ids_b = tokenizer.encode(text_a), tokenizer.encode(text_b or "")
+            special = {"cls_id": tokenizer.cls_token_id, "sep_id": tokenizer.sep_token_id}
+            ids, segments = pack(ids_a, ids_b, max_seq_length=config.max_seq_length, **special)
+            if segments[-1] >= self.bert_config.type_vocab_size:
+                raise BadRow(
+                    config.input_file,
+                    number + 1,
+                    "a pair, but this model has one segment type (type_vocab_size=1) and cannot "
+                    "tell its texts apart; give single sentences",
+                )
+            self._truncated += packed_length(len(ids_a), len(ids_b)) > config.max_seq_length
+            self._empty += len(ids) == 2
+            yield Line(number, ids, segments, end)
+
+    def _windows(self, vector_bytes: int) -> Iterator[list[Line]]:
+        """Whole batches of lines whose vectors fit into memory; `vector_bytes` for each."""
+        window: list[Line] = []
+        vectors = 0
+        for line in self._lines():
+            window.append(line)
+            vectors += len(line.input_ids) if self.by_token else 1
+            batches, rest = divmod(len(window), self.config.batch_size)
+            full = batches >= _WINDOW_BATCHES or vectors * vector_bytes >= _WINDOW_BYTES
+            if full and not rest:
+                yield window
+                window, vectors = [], 0
+        if window:
+            yield window
+
+    # -------------------------------------------------------------------------------- model
+
+    def _vectors(self, window: list[Line]) -> list[np.ndarray]:
+        """float32 of each line: [tokens, L, E], or [L, E] if pooled."""
+        order = list(range(len(window)))
+        if not self._static:
+            order.sort(key=lambda place: len(window[place].input_ids))
+        found: dict[int, np.ndarray] = {}
+        for start in range(0, len(order), self.config.batch_size):
+            places = order[start : start + self.config.batch_size]
+            batch = self._batch([window[place] for place in places])
+            vectors = self._forward(batch)
+            for row, place in enumerate(places):
+                length = len(window[place].input_ids)
+                found[place] = vectors[row, :length] if self.by_token else vectors[row]
+        return [found[place] for place in range(len(window))]
+
+    def _batch(self, lines: list[Line]) -> Arrays:
+        length = max(len(line.input_ids) for line in lines)
+        if length > _EXACT_LENGTH:
+            length = -(-length // _LENGTH_STEP) * _LENGTH_STEP
+        longest = self.config.max_seq_length
+        shape = (len(lines), longest if self._static else min(length, longest))
+        names = ("input_ids", "input_mask", "segment_ids")
+        batch = {name: np.zeros(shape, np.int32) for name in names}
+        for row, line in enumerate(lines):
+            used = len(line.input_ids)
+            batch["input_ids"][row, :used] = line.input_ids
+            batch["input_mask"][row, :used] = 1
+            batch["segment_ids"][row, :used] = line.segment_ids
+        return batch
+
+    def _forward(self, batch: Arrays) -> np.ndarray:
+        """[B, F] -> float32 [B, F, L, E], or [B, L, E] if pooled."""
+        rows, replicas = len(batch["input_ids"]), self.strategy.num_replicas_in_sync
+        whole = -(-self.config.batch_size // replicas) * replicas
+        batch = pad_rows(batch, _ROW_STEP if self._one_device else whole)
+        feed = distribution.split(self.strategy, batch)
+        return distribution.join(self.strategy, self._step(feed))["vectors"][:rows]
+
+    def _forward_step(self, feed: Any) -> Any:
+        return self.strategy.run(self._replica_step, args=(feed,))
+
+    def _replica_step(self, batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        outputs = self.model(batch)
+        if self.config.pooling == POOLED:
+            each = [tf.cast(outputs["pooled_output"], tf.float32)]
+        else:
+            states = [outputs["embedding_output"], *outputs["encoder_outputs"]]
+            each = [self._combine([states[i] for i in used]) for _, used in self.states]
+            if not self.by_token:
+                pooling = POOLINGS[self.config.pooling]
+                each = [pooling(vector, batch["input_mask"]) for vector in each]
+        vectors = tf.stack(each, -2)
+        return {"vectors": tf.math.l2_normalize(vectors, -1) if self.config.normalize else vectors}
+
+    def _combine(self, states: list[tf.Tensor]) -> tf.Tensor:
+        """One float32 of several hidden states, each [B, F, E]: their sum, or all of them."""
+        states = [tf.cast(state, tf.float32) for state in states]
+        if not self.config.sums:
+            return tf.concat(states, -1)
+        weights = self.config.weights() or [1.0] * len(states)
+        return tf.add_n([weight * state for weight, state in zip(weights, states, strict=True)])
+
+    def _size(self) -> int:
+        """The size of a vector, E."""
+        size = self.bert_config.hidden_size * (2 if self.config.pooling == "mean_max" else 1)
+        return size if self.config.sums else size * len(self.states[0][1])
