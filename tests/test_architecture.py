@@ -22,7 +22,7 @@ LEVELS = [
     ["config", "vocabulary", "wordpiece", "layers", "pooling", "normalizer_buffer"],
     ["tokenization", "encoder"],
     ["modeling", "graph_tokenization", "packing", "distribution"],
-    ["heads", "optimization", "data"],
+    ["heads", "optimization", "data", "graph_offsets", "graph_windows"],
     ["checkpoints"],
     ["training", "export", "run_folder"],
     ["tasks"],
