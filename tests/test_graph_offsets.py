@@ -118,7 +118,7 @@ def test_every_assigned_code_point_in_contexts(tmp_path, do_lower_case):
 characters = st.sampled_from(NASTY) | st.characters(exclude_categories=["Cs"])
 
 
-@settings(max_examples=100)
+@settings(max_examples=60)
 @given(st.lists(st.text(characters, max_size=30), max_size=20))
 def test_any_text(sampled_characters, texts):
     assert sampled_characters.differences(texts) == []

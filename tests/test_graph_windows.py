@@ -75,7 +75,7 @@ def texts(max_size):
     return st.integers(0, max_size).map(lambda size: list(range(1000, 1000 + size)))
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(
     st.lists(st.tuples(texts(12), texts(60)), max_size=6),
     st.integers(0, 8),
@@ -98,7 +98,7 @@ def test_question_windows_as_in_python(pairs, max_query_length, more, doc_stride
     assert_windows(windows, heads, contexts, 1, max_seq_length, doc_stride)
 
 
-@settings(max_examples=30)
+@settings(max_examples=20)
 @given(st.lists(texts(60), max_size=6), st.integers(3, 30), st.integers(1, 40))
 def test_text_windows_as_in_python(contexts, max_seq_length, doc_stride):
     windows = pack_text_windows(
