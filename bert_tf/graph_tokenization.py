@@ -21,7 +21,7 @@ from bert_tf.tokenization import MAX_WORD_CHARACTERS, FullTokenizer
 _MAX_CHARACTER_BYTES = 4
 # A control character, so the rules delete it from every text: it spells words that no vocabulary
 # holds, and stands for the pieces that no word can match.
-_NEVER = "\x01"
+NO_WORD = "\x01"
 
 
 class GraphTokenizer(tf.Module):
@@ -40,13 +40,7 @@ class GraphTokenizer(tf.Module):
         self._do_lower_case = do_lower_case
         self._replace_characters = replacer(_replacements_buffer(do_lower_case))
         self._decompose = replacer(_decompositions_buffer()) if do_lower_case else None
-        self._wordpiece = tf_text.FastWordpieceTokenizer(
-            _matchable_pieces(vocab),
-            max_bytes_per_word=MAX_WORD_CHARACTERS * _MAX_CHARACTER_BYTES,
-            token_out_type=tf.int32,
-            unknown_token="[UNK]",
-            no_pretokenization=True,
-        )
+        self._wordpiece = wordpiece_tokenizer(vocab)
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "texts")])
     def __call__(self, texts: tf.Tensor) -> tf.RaggedTensor:
@@ -57,7 +51,7 @@ class GraphTokenizer(tf.Module):
             texts = tf.cond(
                 tf.reduce_any(rare), lambda: self._apply_context(texts, rare), lambda: texts
             )
-        texts = tf.strings.regex_replace(self._replace_characters(texts), _TOO_LONG, _NEVER)
+        texts = tf.strings.regex_replace(self._replace_characters(texts), _TOO_LONG, NO_WORD)
         words = tf.strings.split(texts)  # [B, (words)]
         pieces = self._wordpiece.tokenize(words.values)  # [(words), (pieces)]
         splits = tf.gather(pieces.row_splits, words.row_splits)
@@ -78,14 +72,30 @@ def _order_marks(texts: tf.Tensor) -> tf.Tensor:
     """Canonical order of decomposed texts [B]: combining marks in a row sort by their class."""
     characters = tf.strings.unicode_decode(texts, "UTF-8")  # [B, (characters)]
     codes = characters.flat_values
+    codes = tf.gather(codes, canonical_order(codes, characters.value_rowids()))
+    return tf.strings.unicode_encode(characters.with_flat_values(codes), "UTF-8")
+
+
+def canonical_order(codes: tf.Tensor, texts: tf.Tensor) -> tf.Tensor:
+    """Indices [N] that put decomposed code points [N] of the texts [N], ascending, in order."""
     marks, classes = _combining_classes()
     place = tf.minimum(tf.searchsorted(marks, codes), len(marks) - 1)
     combining_class = tf.where(tf.gather(marks, place) == codes, tf.gather(classes, place), 0)
     # A starter has class 0, begins a run, and stays in front of the marks behind it.
     starters = tf.cast(tf.cumsum(tf.cast(combining_class == 0, tf.int32)), tf.int64)
-    run = starters + characters.value_rowids()
-    order = tf.argsort(run * 256 + tf.cast(combining_class, tf.int64), stable=True)
-    return tf.strings.unicode_encode(characters.with_flat_values(tf.gather(codes, order)), "UTF-8")
+    run = starters + texts
+    return tf.argsort(run * 256 + tf.cast(combining_class, tf.int64), stable=True)
+
+
+def wordpiece_tokenizer(vocab: dict[str, int]) -> tf_text.FastWordpieceTokenizer:
+    """Words to the ids of their pieces; `NO_WORD` and words without pieces to that of [UNK]."""
+    return tf_text.FastWordpieceTokenizer(
+        _matchable_pieces(vocab),
+        max_bytes_per_word=MAX_WORD_CHARACTERS * _MAX_CHARACTER_BYTES,
+        token_out_type=tf.int32,
+        unknown_token="[UNK]",
+        no_pretokenization=True,
+    )
 
 
 def _matchable_pieces(vocab: dict[str, int]) -> list[str]:
@@ -95,7 +105,7 @@ def _matchable_pieces(vocab: dict[str, int]) -> list[str]:
     lines of blanks in the Chinese vocabulary come to, and pieces with a character that the rules
     delete. TF.Text refuses some of them.
     """
-    pieces = [f"{_NEVER}{i}" for i in range(max(vocab.values()) + 1)]
+    pieces = [f"{NO_WORD}{i}" for i in range(max(vocab.values()) + 1)]
     for piece, i in vocab.items():
         if piece not in ("", "##") and text_rules.DELETED.isdisjoint(map(ord, piece)):
             pieces[i] = piece
@@ -108,9 +118,15 @@ def replacer(buffer: np.ndarray):
 
 @cache
 def _replacements_buffer(do_lower_case: bool) -> np.ndarray:
+    return normalizer_buffer.build(replacements(do_lower_case))
+
+
+@cache
+def replacements(do_lower_case: bool) -> dict[int, str]:
+    """`text_rules.replacement` of every code point that does not stay as it is."""
     every = (c for c in range(0x110000) if not 0xD800 <= c < 0xE000)
-    replacements = ((c, text_rules.replacement(c, do_lower_case)) for c in every)
-    return normalizer_buffer.build({c: text for c, text in replacements if text != chr(c)})
+    changed = ((c, text_rules.replacement(c, do_lower_case)) for c in every)
+    return {c: text for c, text in changed if text != chr(c)}
 
 
 @cache

@@ -30,7 +30,7 @@ LEVELS = [
     ["sentencepiece_tokenization", "modeling", "packing", "distribution"],
     ["tokenization", "graph_packing"],
     ["graph_tokenization"],
-    ["graph_tokenizers"],
+    ["graph_tokenizers", "graph_offsets", "graph_windows"],
     ["heads", "optimization", "data"],
     ["checkpoints"],
     ["train_step"],

@@ -4,11 +4,18 @@ import gzip
 import json
 import subprocess
 import sys
-import unicodedata
 from pathlib import Path
 
 import pytest
 import tensorflow as tf
+from characters import (
+    CODE_POINTS,
+    CONTEXTS,
+    NASTY,
+    assigned_code_points,
+    write_vocab,
+    write_vocab_of_characters,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -18,16 +25,6 @@ from bert_tf.packing import pack
 from bert_tf.tokenization import FullTokenizer
 
 GOLDEN = Path(__file__).parent / "golden"
-SPECIAL_TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
-# Planes 0 and 1, what is special in planes 2 and 14 (characters that decompose, signs that are
-# deleted), and a part of the rest, which is Chinese, private or empty.
-CODE_POINTS = sorted(
-    {c for c in range(0x20000) if not 0xD800 <= c < 0xE000}
-    | {*range(0x20000, 0x110000, 97), *range(0x2F800, 0x2FA20), *range(0xE0000, 0xE01F0)}
-)
-# Final sigma, accents, movable marks, blanks of all kinds, what is deleted, lone signs, Hangul.
-NASTY = "aZ ΣσΑ.'’-\u00ad\t\n\x0b\x1c\u2028\u3000\u0130ßé\u0301\u302e\u0323\U0001d165\U0001d16d"
-NASTY += "\U0001d15e\U00016ff0\u0f73\u034f\u1715\u1b44中文，한가\uf900#[]\x00\x01\ufffd\ue000\u0378"
 
 
 class Pair:
@@ -44,20 +41,13 @@ class Pair:
         return [text for text, a, b in zip(texts, found, wanted, strict=True) if a != b]
 
 
-def write_vocab(path, tokens):
-    path.write_text("\n".join([*SPECIAL_TOKENS, *tokens]) + "\n", encoding="utf-8", newline="")
-    return path
-
-
 @pytest.fixture(scope="module")
 def golden():
     return json.loads(gzip.decompress((GOLDEN / "tokenization.json.gz").read_bytes()))
 
 
 def pair_of_characters(code_points, folder, do_lower_case):
-    """A vocabulary in which each character has its own ids, so that no mistake hides in [UNK]."""
-    every = (prefix + chr(c) for c in code_points for prefix in ("", "##"))
-    return Pair(write_vocab(folder / "vocab.txt", every), do_lower_case)
+    return Pair(write_vocab_of_characters(folder / "vocab.txt", code_points), do_lower_case)
 
 
 @pytest.fixture(scope="module", params=[True, False], ids=["uncased", "cased"])
@@ -92,16 +82,9 @@ def test_every_code_point(every_character, template):
 @pytest.mark.slow
 @pytest.mark.parametrize("do_lower_case", [True, False], ids=["uncased", "cased"])
 def test_every_assigned_code_point_in_contexts(tmp_path, do_lower_case):
-    every = (c for c in range(0x110000) if unicodedata.category(chr(c)) not in ("Cn", "Cs"))
-    assigned = sorted({*every, *CODE_POINTS})
+    assigned = assigned_code_points()
     pair = pair_of_characters(assigned, tmp_path, do_lower_case)
-    for template in (
-        "{0}",
-        "a{0}b",
-        "{0} {0}{0}",
-        "A{0}Σ{0} Σ{0}a b\u302e{0}\U0001d165c",
-        "\U0001d16d{0}\u302e\u3099 Σ{0}{0}",
-    ):
+    for template in CONTEXTS:
         assert pair.differences([template.format(chr(c)) for c in assigned]) == []
 
 
