@@ -21,8 +21,11 @@ def did_you_mean(name: str, names: Sequence[str]) -> str:
     return f"{hint} There are: {', '.join(names)}."
 
 
-def read_text(path: str) -> str:
+def read_text(path: str, remedy: str = "--data_dir must be the folder that holds it") -> str:
     """The text of a UTF-8 file, local or remote, without a byte order mark.
+
+    Args:
+      remedy: what to do if the file cannot be read, for the message.
 
     Raises: ValueError if the file is missing, is not UTF-8 or holds NUL characters (naming the
       line).
@@ -30,10 +33,8 @@ def read_text(path: str) -> str:
     try:
         data = filesystem.read_bytes(path)
     except OSError as error:
-        raise ValueError(
-            f"{path}: cannot be read ({error.strerror or error}); "
-            "--data_dir must be the folder that holds it"
-        ) from error
+        problem = f"cannot be read ({error.strerror or error}); {remedy}"
+        raise ValueError(f"{path}: {problem}") from error
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise BadRow(path, 1, "the file is UTF-16; save it as UTF-8")
     data = data.removeprefix(codecs.BOM_UTF8)
