@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from functools import cache
+from typing import Any
 
 from absl import logging
 
@@ -24,9 +25,7 @@ _ONE_WORD = re.compile("(?!cannot|gimme|gonna|gotta|lemme|wanna)[0-9a-z]+")
 _SENTENCE_END = re.compile(r"[.?!][^\w.?!]+\S")  # where there might be one, inside a text
 
 
-def score(
-    questions: Sequence[Question], predictions: Predictions, file: str
-) -> dict[str, str | int]:
+def score(questions: Sequence[Question], predictions: Predictions, file: str) -> dict[str, Any]:
     """The scorer's output: percentages with three decimals, the counts, the predictions' `file`.
 
     A question without a prediction is counted as `SKIP` and scores 0.

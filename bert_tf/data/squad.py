@@ -31,19 +31,41 @@ def scorer_for(dataset: Dataset) -> str:
     return "cmrc2018" if 2 * chinese > len(text) else "squad1.1"
 
 
-def score(
+def scores(
+    dataset: Dataset,
+    predictions: Mapping[str, str],
+    null_odds: Mapping[str, float] | None = None,
+    na_prob_thresh: float = 1.0,
+    scorer: str | None = None,
+    file: str = "",
+) -> dict[str, Any]:
+    """The official scorer's values by its names.
+
+    Args:
+      predictions: question id -> text.
+      null_odds: for SQuAD 2.0, question id -> how much speaks for no answer.
+      na_prob_thresh: above it a question counts as without an answer.
+      scorer: one of `SCORERS`; the one that belongs to the file if None.
+      file: where the predictions are from; CMRC2018's scorer says it.
+
+    Raises: ValueError if questions are not answered as the scorer needs it.
+    """
+    scorer = scorer or scorer_for(dataset)
+    if scorer == "cmrc2018":
+        return cmrc_scoring.score(dataset.questions, predictions, file)
+    if scorer == "squad1.1":
+        return squad_scoring.squad_1_1(dataset.questions, predictions)
+    return squad_scoring.squad_2_0(dataset.questions, predictions, null_odds, na_prob_thresh)
+
+
+def score_files(
     dataset: Dataset,
     predictions_file: str,
     null_odds_file: str | None = None,
     na_prob_thresh: float = 1.0,
     scorer: str | None = None,
 ) -> str:
-    """The official scorer's output, JSON.
-
-    Args:
-      null_odds_file: for SQuAD 2.0, null_odds.json or another file of question id -> number.
-      na_prob_thresh: above it a question counts as without an answer.
-      scorer: one of `SCORERS`; the one that belongs to the file if None.
+    """What the official scorer prints, JSON; see `scores`.
 
     Raises: ValueError naming the file that cannot be used.
     """
@@ -53,13 +75,9 @@ def score(
     predictions = _by_question(predictions_file, str, "text")
     if not any(question.qas_id in predictions for question in dataset.questions):
         raise ValueError(f"{predictions_file}: none of its ids is a question of {dataset.path}")
-    if scorer == "cmrc2018":
-        return json.dumps(cmrc_scoring.score(dataset.questions, predictions, predictions_file))
-    if scorer == "squad1.1":
-        return json.dumps(squad_scoring.squad_1_1(dataset.questions, predictions))
     odds = _by_question(null_odds_file, float, "a number") if null_odds_file else None
-    values = squad_scoring.squad_2_0(dataset.questions, predictions, odds, na_prob_thresh)
-    return json.dumps(values, indent=2)
+    values = scores(dataset, predictions, odds, na_prob_thresh, scorer, predictions_file)
+    return json.dumps(values, indent=2 if scorer == "squad2.0" else None)
 
 
 def _by_question(path: str, kind: type, what: str) -> Mapping[str, Any]:
@@ -97,7 +115,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     given = parser.parse_args(arguments)
     try:
-        output = score(
+        output = score_files(
             read(given.dataset),
             given.predictions,
             given.null_odds,
