@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from bert_tf.data.squad_files import Answer
     from bert_tf.data.squad_windows import PassagePieces, Tokenizer
 
-_WORD = re.compile("[^ \t\r\n\u202f]+")
+_BLANKS = " \t\r\n\u202f"
+_WORD = re.compile(f"[^{_BLANKS}]+")
 
 
 class Words:
@@ -33,10 +34,10 @@ class Words:
     """
 
     def __init__(self, text: str, piece_starts: np.ndarray):
-        found = list(_WORD.finditer(text))
-        self.words = [match.group() for match in found]
-        begins = np.zeros(len(text), np.int64)
-        begins[[match.start() for match in found]] = 1
+        self.words = _WORD.findall(text)
+        characters = np.frombuffer(text.encode("utf-32-le"), np.uint32)
+        blank = np.isin(characters, [ord(character) for character in _BLANKS])
+        begins = ~blank & np.append(True, blank)[:-1]
         self.of_character = begins.cumsum() - 1
         self.of_piece = self.of_character[piece_starts]
 
