@@ -121,6 +121,12 @@ class Tokenizer(ABC):
             start += len(part)
         return pieces
 
+    def encode_with_offsets(self, text: str | bytes) -> tuple[list[int], list[int], list[int]]:
+        """The same as columns, for many texts: the ids of the pieces, their starts and ends."""
+        pieces = self.tokenize_with_offsets(text)
+        ids = self.convert_tokens_to_ids([piece.token for piece in pieces])
+        return ids, [piece.start for piece in pieces], [piece.end for piece in pieces]
+
     def convert_tokens_to_ids(self, tokens: Iterable[str]) -> list[int]:
         """The id of each token; raises `UnknownTokenError` for one that is not in the file."""
         return self._convert(self.vocab, tokens)

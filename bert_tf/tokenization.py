@@ -161,6 +161,9 @@ class _ChunkPieces(_Memory[Sequence[Piece]]):
         self._cut = (self._lower_case_parts if basic.do_lower_case else self._parts).findall
 
     def _work_out(self, chunk: str) -> Sequence[Piece]:
+        if chunk.isascii() and chunk.isalnum():  # one word, character by character
+            word = chunk.lower() if self._basic.do_lower_case else chunk
+            return list(self._locate(word))
         parts = self._cut(chunk)
         if len(parts) == 1 or self._basic.is_contextual(chunk):
             return self._locate_all(chunk)
@@ -172,21 +175,25 @@ class _ChunkPieces(_Memory[Sequence[Piece]]):
         return pieces
 
     def _locate_all(self, chunk: str) -> Sequence[Piece]:
-        words = text_rules.words(chunk, self._basic.do_lower_case)
-        pieces = chain.from_iterable(map(self._locate, words))
-        if not self._basic.do_lower_case:
-            return list(pieces)
+        lower = self._basic.do_lower_case
+        pieces: list[Piece] = []
+        for word in text_rules.words(chunk, lower):
+            for token, start, end in self._locate(text_rules.spell(word)):
+                sources = [source for _, source in word[start:end]]
+                pieces.append(Piece(token, min(sources), max(sources) + 1))
+        if not lower:
+            return pieces
         return [piece._replace(end=_skip_accents(chunk, piece.end)) for piece in pieces]
 
-    def _locate(self, word: text_rules.Chunk) -> Iterator[Piece]:
+    def _locate(self, word: str) -> Iterator[Piece]:
+        """The pieces of a word, with spans of its own characters."""
         start = 0
-        for token in self._wordpiece.tokenize(text_rules.spell(word)):
+        for token in self._wordpiece.tokenize(word):
             if token == self._wordpiece.unk_token:
                 length = len(word)
             else:
                 length = len(token) - (len("##") if start else 0)
-            sources = [source for _, source in word[start : start + length]]
-            yield Piece(token, min(sources), max(sources) + 1)
+            yield Piece(token, start, start + length)
             start += length
 
 
@@ -263,6 +270,21 @@ class FullTokenizer(Tokenizer):
             start = found.start()
             for token, a, b in self._pieces[found.group()]:
                 yield Piece(token, start + a, start + b)
+
+    def encode_with_offsets(self, text: str | bytes) -> tuple[list[int], list[int], list[int]]:
+        if self.keep_special_tokens:
+            return super().encode_with_offsets(text)
+        vocab, pieces = self.vocab, self._pieces
+        ids: list[int] = []
+        starts: list[int] = []
+        ends: list[int] = []
+        for found in _CHUNK.finditer(convert_to_unicode(text)):
+            start = found.start()
+            for token, a, b in pieces[found.group()]:
+                ids.append(vocab[token])
+                starts.append(start + a)
+                ends.append(start + b)
+        return ids, starts, ends
 
 
 def create_tokenizer(

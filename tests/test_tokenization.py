@@ -74,6 +74,11 @@ def every_character(tmp_path_factory):
 # --- equal to Google's
 
 
+def spans(pieces):
+    """The starts of the pieces, and their ends."""
+    return [piece.start for piece in pieces], [piece.end for piece in pieces]
+
+
 @pytest.mark.parametrize("name", GOLDEN["vocabs"])
 def test_recorded_ids_and_tokens(golden_tokenizer, name):
     tokenizer = golden_tokenizer(name)
@@ -83,6 +88,7 @@ def test_recorded_ids_and_tokens(golden_tokenizer, name):
         assert tokenizer.convert_tokens_to_ids(tokenizer.tokenize(text)) == ids
         pieces = tokenizer.tokenize_with_offsets(text)
         assert [piece.token for piece in pieces] == tokenizer.tokenize(text)
+        assert tokenizer.encode_with_offsets(text) == (ids, *spans(pieces))
     for text, tokens in zip(GOLDEN["strings"], recorded, strict=False):
         assert tokenizer.tokenize(text) == tokens
     assert tokenizer.encode_batch(GOLDEN["strings"]) == GOLDEN["ids"][name]

@@ -41,6 +41,16 @@ def classification_spec(
     }
 
 
+def span_spec(max_seq_length: int, is_training: bool) -> Spec:
+    """Google's features of run_squad.py; positions and `is_impossible` only to train on."""
+    row = tf.io.FixedLenFeature([max_seq_length], tf.int64)
+    one = tf.io.FixedLenFeature([1], tf.int64)
+    spec = {"unique_ids": one, "input_ids": row, "input_mask": row, "segment_ids": row}
+    if is_training:
+        spec |= {"start_positions": one, "end_positions": one, "is_impossible": one}
+    return spec
+
+
 def write(path: str, rows: Iterable[Mapping[str, Sequence[float]]], spec: Spec) -> int:
     """Writes one tf.Example for each row, and returns how many.
 

@@ -58,20 +58,21 @@ def did_you_mean(name: str, names: Sequence[str]) -> str:
     return f"{hint} There are: {', '.join(names)}."
 
 
-def read_text(path: str) -> str:
+def read_text(path: str, remedy: str = "--data_dir must be the folder that holds it") -> str:
     """The text of a file, local or remote: UTF-8, or UTF-16 with a byte order mark.
 
     Bytes that are not UTF-8 stay in it as lone surrogates, which `broken` finds.
+
+    Args:
+      remedy: what to do if the file cannot be read, for the message.
 
     Raises: ValueError if the file is missing, or is UTF-16 that is damaged.
     """
     try:
         data = filesystem.read_bytes(path)
     except OSError as error:
-        raise ValueError(
-            f"{path}: cannot be read ({error.strerror or error}); "
-            "--data_dir must be the folder that holds it"
-        ) from error
+        problem = f"cannot be read ({error.strerror or error}); {remedy}"
+        raise ValueError(f"{path}: {problem}") from error
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         try:
             return data.decode("utf-16")
