@@ -77,6 +77,14 @@ def extract(model, tmp_path):
     return extract
 
 
+@pytest.fixture
+def eagerly():
+    """Without tracing a graph, which takes most of a run on a few short lines."""
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
 def googles_steps(model, lines, layers, length=48):
     """What google-research/bert's program writes, a line at a time and a value at a time.
 
@@ -191,6 +199,7 @@ def states(model, line):
         ),
     ],
 )
+@pytest.mark.usefixtures("eagerly")
 def test_vectors(extract, model, flags, expected):
     lines = ["we liked this film", "dull", "it was not a very good book, but funny"]
     written = np.load(extract(lines, output_format="npy", **flags))
@@ -201,6 +210,7 @@ def test_vectors(extract, model, flags, expected):
 
 
 @pytest.mark.parametrize("flags", [{}, {"pooling": "mean"}])
+@pytest.mark.usefixtures("eagerly")
 def test_normalize(extract, flags):
     plain, scaled = (
         np.load(extract(output_format="npy", normalize=normalize, **flags))
@@ -210,6 +220,7 @@ def test_normalize(extract, flags):
     np.testing.assert_allclose(scaled, plain / lengths, atol=1e-6)
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_the_poolers_output(extract, model):
     written = np.load(extract(LINES[:1], pooling="pooled", output_format="npy"))
     np.testing.assert_allclose(written, [states(model, LINES[0])[1]], atol=1e-5)
@@ -232,6 +243,7 @@ def test_choices_are_what_there_is():
 # --------------------------------------------------------------------------------------- files
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_the_three_forms_hold_the_same(extract):
     parquet = pytest.importorskip("pyarrow.parquet")
     for flags in ({"features": "concat_last_four"}, {"pooling": "mean"}):
@@ -261,6 +273,7 @@ def test_npy_is_read_in_place(extract):
     assert array.shape == (len(LINES), 4, SIZE)
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_what_is_not_complete_does_not_look_it(extract, tmp_path, monkeypatch):
     (tmp_path / "output").write_text("the one before")
     monkeypatch.setattr(feature_extraction, "_WINDOW_BYTES", 1)
