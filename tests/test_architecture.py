@@ -18,10 +18,10 @@ PACKAGE = ROOT / "bert_tf"
 
 # Each level imports only from levels above it; modules of one folder may import each other.
 LEVELS = [
-    ["filesystem", "text_rules", "metrics", "run_config", "batching", "dropout"],
+    ["filesystem", "text_rules", "metrics", "entity_metrics", "run_config", "batching", "dropout"],
     ["config", "vocabulary", "wordpiece", "layers", "pooling", "normalizer_buffer"],
     ["tokenization", "encoder"],
-    ["modeling", "graph_tokenization", "packing", "distribution"],
+    ["modeling", "crf", "graph_tokenization", "packing", "distribution"],
     ["heads", "optimization", "data"],
     ["checkpoints"],
     ["training", "export", "run_folder"],

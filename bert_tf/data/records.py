@@ -32,6 +32,13 @@ def classification_spec(max_seq_length: int, regression: bool) -> Spec:
     }
 
 
+def tagging_spec(max_seq_length: int) -> Spec:
+    """Features of a row of words and tags: `label_mask` is 1 where a piece bears a tag."""
+    row = tf.io.FixedLenFeature([max_seq_length], tf.int64)
+    names = ("input_ids", "input_mask", "segment_ids", "label_ids", "label_mask")
+    return dict.fromkeys(names, row)
+
+
 def write(path: str, rows: Iterable[Mapping[str, Sequence[float]]], spec: Spec) -> int:
     """Writes one tf.Example for each row, and returns how many.
 

@@ -1,7 +1,7 @@
 """Reading text files of examples: UTF-8, one row a line, errors that name file and line."""
 
 import codecs
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from difflib import get_close_matches
 
 from bert_tf import filesystem
@@ -12,6 +12,15 @@ class BadRow(ValueError):
 
     def __init__(self, file: str, line: int, problem: str) -> None:
         super().__init__(f"{file}:{line}: {problem}")
+        self.file, self.line, self.problem = file, line, problem
+
+
+OnBad = Callable[[BadRow], None]
+
+
+def refuse(error: BadRow) -> None:
+    """Ends the reading with the error: what a reader does with a bad row by default."""
+    raise error
 
 
 def did_you_mean(name: str, names: Sequence[str]) -> str:
