@@ -64,7 +64,8 @@ def test_the_schemes_by_example():
         ("B I B B I", "IOB2"),
         ("NN VB . O", "none"),
         ("NOUN X S I", "none"),
-        ("O O", "IOB2"),
+        ("B E S", "BMES"),
+        ("S-X B-X E-X", "BIOES"),
         ("I-PER I-PER O", "IOB1"),
         ("B-PER PER O I-PER", "IOB2"),  # PER is a mistake
         ("O I-PER B-PER I-PER B-LOC O B-PER I-PER", "IOB2"),  # a repair less than in IOB1

@@ -48,7 +48,8 @@ def test_conll_2003(tmp_path):
 
 def test_comments_line_ends_and_spaces_that_are_words(tmp_path):
     text = (
-        "\ufeff# text = a\u00a0b\r\n# note\tof two\r\n1\ta\tX\r\n2\t\u00a0\tY\r\n3\t \tX\r\n\r\n \t\r\n"
+        "\ufeff# text = a\u00a0b\r\n# note\tof two\r\n1\ta\tX\r\n2\t\u00a0\tY\r\n3\t \tX\r\n"
+        "\r\n \t\r\n"
         "# only = comments\r\n\r\n4\t#\tX\r\n5\t\u2028\u0085\tY"
     )
     path = save(tmp_path, text)

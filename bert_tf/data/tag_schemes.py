@@ -57,7 +57,8 @@ def detect(sentences: Sequence[Sequence[str]]) -> str:
     """
     tags = {tag for sentence in sentences for tag in sentence}
     if not any(is_tag(tag, scheme) and "-" in tag for tag in tags for scheme in _LETTERS):
-        candidates = [s for s in _LETTERS if all(is_tag(tag, s) for tag in tags)]
+        # Letters alone are mostly a segmentation's: what is both BIOES and BMES is the latter.
+        candidates = [s for s in reversed(_LETTERS) if all(is_tag(tag, s) for tag in tags)]
     else:
         known = {scheme: sum(is_tag(tag, scheme) for tag in tags) for scheme in _LETTERS}
         candidates = [scheme for scheme in _LETTERS if known[scheme] == max(known.values())]
