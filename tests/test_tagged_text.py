@@ -122,6 +122,7 @@ def test_tsv(tmp_path):
         ("text\tlabel\na\tO\tO\n", r"train\.txt:2: expected 2 columns, got 3"),
         ("text\tlabel\n\na\tO\n", r"train\.txt:2: expected 2 columns, got 1"),
         ("text\ttags\na\tO\n", r"txt:1: column 'label' is missing in the header.* text, tags"),
+        ("label\ttext\nO\ta\n", r"txt:1: column 'label' cannot hold both .*--text_column or"),
         ("text\tlabel\tlabel\n", r"train\.txt:1: column 'label' is there twice"),
     ],
 )
@@ -173,9 +174,8 @@ def test_whatever_is_written_in_two_columns_is_read(tmp_path, sentences):
     assert list(read_tsv(written, label_column="predicted")) == read
 
 
-hostile = st.one_of(
-    st.binary(max_size=100), st.text(st.sampled_from("# ab\tO\n\r-=\u2028\0")).map(str.encode)
-)
+texts = st.text(st.sampled_from("# ab\tO\n\r-=\u2028\0")).map(str.encode)
+hostile = st.one_of(st.binary(max_size=100), texts, texts.map(b"text\tlabel\n".__add__))
 
 
 @pytest.mark.parametrize("read", [read_conll, read_tsv])

@@ -164,14 +164,16 @@ def read_tsv(
     """
     rows = tsv_rows(path)
     _, header = next(rows)
-    at = {}
-    for column in (text_column or header[0], label_column):
+    columns = [text_column or header[0], label_column]
+    for column in columns:
         if column is not None and header.count(column) != 1:
             problem = "is there twice" if column in header else "is missing"
             hint = did_you_mean(column, header)
             raise BadRow(path, 1, f"column {column!r} {problem} in the header.{hint}")
-        at[column] = header.index(column) if column is not None else -1
-    text, label = at.values()
+    if columns[0] == columns[1]:
+        problem = f"column {columns[0]!r} cannot hold both words and tags"
+        raise BadRow(path, 1, f"{problem}; name the other with --text_column or --label_column")
+    text, label = (-1 if column is None else header.index(column) for column in columns)
     for number, cells in rows:
         try:
             if len(cells) != len(header):
