@@ -1,4 +1,4 @@
-"""Models for tasks: BERT with a classifier, a span or the pre-training heads on top.
+"""Models for tasks: BERT with a classifier, a span, a tagger or the pre-training heads on top.
 
 Each function returns a functional `keras.Model` that takes a dict of int32 `input_ids`,
 `input_mask` and `segment_ids` [B, F] and returns a dict of float32 logits. Its encoder is
@@ -12,6 +12,7 @@ import keras
 import tensorflow as tf
 
 from bert_tf.config import BertConfig
+from bert_tf.crf import CRF
 from bert_tf.dropout import Dropout
 from bert_tf.layers import Block, Dense, LayerNorm, initializer
 from bert_tf.modeling import BertModel
@@ -171,6 +172,21 @@ def span(config: BertConfig) -> TaskModel:
     inputs = _inputs()
     sequence = BertModel(config, add_pooler=False)(inputs)["sequence_output"]
     return TaskModel(inputs, SpanHead(config.hidden_size)(sequence))
+
+
+def tagger(
+    config: BertConfig, num_labels: int, use_crf: bool = False, dropout_rate: float = 0.1
+) -> TaskModel:
+    """Scores of every position: {"logits": [B, F, L]}, and those of the CRF by `crf.NAMES`.
+
+    As the classifier's, `output_weights` and `output_bias` have no scope in a checkpoint; those of
+    Hugging Face's `BertForTokenClassification` are the same.
+    """
+    inputs = _inputs()
+    sequence = BertModel(config, add_pooler=False)(inputs)["sequence_output"]
+    sequence = Dropout(dropout_rate, name="dropout")(sequence)
+    logits = Logits(num_labels, config.hidden_size, name="classifier")(sequence)
+    return TaskModel(inputs, CRF(num_labels)(logits) if use_crf else {"logits": logits})
 
 
 def pretraining(config: BertConfig) -> TaskModel:

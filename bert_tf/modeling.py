@@ -233,15 +233,15 @@ def _shape(x):
 
 
 _ENCODER_PATH = re.compile(r"(?:^|/)((?:embeddings|encoder/layer_\d+|pooler)/.*)$")
-_HEAD_PATH = re.compile(r"(?:^|/)(cls/.*)$|(?:^|/)classifier/(output_(?:weights|bias))$")
+_HEAD_PATH = re.compile(r"(?:^|/)((?:cls|crf)/.*)$|(?:^|/)classifier/(output_(?:weights|bias))$")
 
 
 def checkpoint_name(variable) -> str:
     """Google's name of a variable of our models: its path, free of what the user's model adds.
 
     `bert/encoder/layer_0/attention/self/query/kernel`, `cls/squad/output_weights`; those of
-    `heads.classifier` have no scope: `output_weights`, `output_bias`. Variables of other layers
-    keep their path.
+    `heads.classifier` and `heads.tagger` have no scope: `output_weights`, `output_bias`; of a CRF
+    `crf/transitions`. Variables of other layers keep their path.
     """
     if match := _ENCODER_PATH.search(variable.path):
         return f"bert/{match[1]}"

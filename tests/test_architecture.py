@@ -23,11 +23,11 @@ PACKAGE = ROOT / "bert_tf"
 LEVELS = [
     [
         *("cli", "filesystem", "text_rules", "metrics", "run_config", "batching", "dropout"),
-        "json_numbers",
+        *("entity_metrics", "json_numbers"),
     ],
     ["config", "vocabulary", "wordpiece", "layers", "pooling", "normalizer_buffer"],
     ["base_tokenizer", "encoder"],
-    ["sentencepiece_tokenization", "modeling", "packing", "distribution"],
+    ["sentencepiece_tokenization", "modeling", "crf", "packing", "distribution"],
     ["tokenization", "graph_packing"],
     ["graph_tokenization"],
     ["graph_tokenizers", "graph_offsets", "graph_windows"],

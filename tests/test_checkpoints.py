@@ -228,6 +228,22 @@ def test_an_encoder_alone_has_hugging_faces_bare_names(tmp_path):
     assert_same(checkpoints.read(path), encoder)
 
 
+@pytest.mark.parametrize(
+    ("add_pooler", "architecture"),
+    [(True, "BertForSequenceClassification"), (False, "BertForTokenClassification")],
+)
+def test_a_classifier_without_pooler_is_one_of_tokens(tmp_path, add_pooler, architecture):
+    weights = {
+        name: x
+        for name, x in torch_weights().items()
+        if name.startswith("bert/") and (add_pooler or "pooler" not in name)
+    }
+    weights |= {"output_weights": np.ones([3, 4], "f"), "output_bias": np.ones(3, "f")}
+    checkpoints.save(weights, tmp_path, "huggingface", config=CONFIG)
+    assert json.loads((tmp_path / "config.json").read_text())["architectures"] == [architecture]
+    assert_same(checkpoints.read(tmp_path), weights)
+
+
 # ------------------------------------------------------------------------------------- load
 
 

@@ -11,6 +11,9 @@ import pytest
 from bert_tf import filesystem
 from bert_tf.data.delimited import DelimitedTask
 from bert_tf.data.examples import SPLITS, InputExample
+from bert_tf.data.tag_schemes import repairs
+from bert_tf.data.tagged_text import read_conll
+from bert_tf.data.tagging import TaggingTask
 from bert_tf.data.text_files import BadRows
 from bert_tf.tasks.classification_config import ClassificationConfig
 
@@ -127,7 +130,24 @@ def test_every_spam_split_has_commas_quotes_and_line_breaks_inside_a_message() -
             assert any(character in message for message in messages)
 
 
-@pytest.mark.parametrize("folder", FOLDERS)
-def test_licence_is_stated(folder: str) -> None:
-    notice = (EXAMPLES / folder / "NOTICE").read_text(encoding="utf-8")
-    assert {"spam": "Apache-2.0", "drcd_zh": "CC BY-SA 3.0"}[folder] in notice
+@pytest.mark.parametrize(
+    ("folder", "licence"),
+    [("spam", "Apache-2.0"), ("drcd_zh", "CC BY-SA 3.0"), ("ner_en", "CC BY-SA 4.0")],
+)
+def test_licence_is_stated(folder: str, licence: str) -> None:
+    assert licence in (EXAMPLES / folder / "NOTICE").read_text(encoding="utf-8")
+
+
+def test_sentences_with_entities() -> None:
+    task, folder = TaggingTask("conll"), str(EXAMPLES / "ner_en")
+    splits = {s: list(read_conll(task.path(folder, s))) for s in SPLITS}
+    assert [len(sentences) for sentences in splits.values()] == [800, 200, 200]
+    tag_set = task.tag_set(task.path(folder, "train"))
+    kinds = {"DATE", "MONEY", "PEOPLE", "PERCENT", "PLACE", "QUANTITY"}
+    assert (tag_set.scheme, {label[2:] for label in tag_set.labels} - {""}) == ("IOB2", kinds)
+    for sentences in splits.values():
+        for sentence in sentences:
+            tag_set.to_labels(sentence.tags)
+            assert repairs(sentence.tags, "IOB2") == 0
+    words = Counter(s.words for sentences in splits.values() for s in sentences)
+    assert set(words.values()) == {1}

@@ -8,17 +8,19 @@ import pytest
 import tensorflow as tf
 from test_modeling import INPUTS, close, load_golden, restore
 
-from bert_tf import heads
+from bert_tf import crf, heads
 from bert_tf.modeling import BertModel, checkpoint_name
 
 MODELS = {
     "classifier": lambda config: heads.classifier(config, num_labels=3),
     "span": heads.span,
+    "tagger": lambda config: heads.tagger(config, num_labels=3),
     "pretraining": heads.pretraining,
 }
 VARIABLES = {
     "classifier": ["output_weights", "output_bias"],
     "span": ["cls/squad/output_weights", "cls/squad/output_bias"],
+    "tagger": ["output_weights", "output_bias"],
     "pretraining": [
         "cls/predictions/output_bias",
         "cls/predictions/transform/dense/kernel",
@@ -55,6 +57,36 @@ def test_span_logits(golden):
     close(outputs["end_logits"], golden[1]["out/squad_end_logits"])
 
 
+def test_tagger_logits_are_the_classifiers_of_every_position(golden):
+    model, inputs = restored("tagger", golden)
+    outputs = model(inputs)
+    sequence = model.bert(inputs)["sequence_output"]
+    weights = {checkpoint_name(v): v.numpy() for v in model.variables}
+    expected = sequence @ weights["output_weights"].T + weights["output_bias"]
+    close(outputs["logits"], expected)
+
+
+def test_tagger_with_crf(tmp_path):
+    golden = load_golden("gelu")
+    model = heads.tagger(golden[0], num_labels=3, use_crf=True)
+    shapes = {checkpoint_name(v): tuple(v.shape) for v in model.variables}
+    assert {name: shape for name, shape in shapes.items() if not name.startswith("bert/")} == {
+        **{"output_weights": (3, golden[0].hidden_size), "output_bias": (3,)},
+        "crf/transitions": (3, 3),
+        "crf/start_transitions": (3,),
+        "crf/end_transitions": (3,),
+    }
+    inputs = {name: golden[1][name] for name in model.input}
+    assert not model(inputs)["transitions"].numpy().any()
+    for number, variable in enumerate(model.get_layer("crf").variables):
+        variable.assign(tf.random.stateless_normal(variable.shape, [number, 0]))
+    expected = model(inputs)
+    assert set(expected) == {"logits", *crf.NAMES}
+    model.save(tmp_path / "model.keras")
+    for name, value in keras.models.load_model(tmp_path / "model.keras")(inputs).items():
+        close(value, expected[name], atol=0)
+
+
 def test_pretraining_losses(golden):
     _, arrays, _ = golden
     model, inputs = restored("pretraining", golden)
@@ -84,7 +116,7 @@ def test_variables_have_googles_names_and_shapes(head):
     assert [name for name in shapes if not name.startswith("bert/")] == VARIABLES[head]
     encoder = {checkpoint_name(v) for v in model.bert.variables}
     assert encoder == {name for name in shapes if name.startswith("bert/")}
-    assert ("bert/pooler/dense/kernel" in encoder) == (head != "span")
+    assert ("bert/pooler/dense/kernel" in encoder) == (head not in ("span", "tagger"))
 
 
 @pytest.mark.parametrize("head", MODELS)

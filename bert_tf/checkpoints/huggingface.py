@@ -28,7 +28,8 @@ _ARCHITECTURES = (  # the first whose weights are there
     (("cls/predictions/output_bias", "cls/seq_relationship/output_bias"), "BertForPreTraining"),
     (("cls/predictions/output_bias",), "BertForMaskedLM"),
     (("cls/squad/output_bias",), "BertForQuestionAnswering"),
-    (("output_bias",), "BertForSequenceClassification"),
+    (("output_bias", "bert/pooler/dense/bias"), "BertForSequenceClassification"),
+    (("output_bias",), "BertForTokenClassification"),
     ((), "BertModel"),
 )
 

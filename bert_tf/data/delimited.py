@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from absl import logging
 
 from bert_tf.data.examples import LABEL_SEPARATOR, Row, SentenceTask, label_names
-from bert_tf.data.layouts import json_rows, text_of
+from bert_tf.data.json_lines import json_rows
+from bert_tf.data.layouts import text_of
 from bert_tf.data.text_files import BadRow, BadRows, broken, did_you_mean, read_text, tsv_rows
 from bert_tf.metrics import METRICS, Metric
 
@@ -192,7 +193,7 @@ def _csv_rows(path: str, bad_rows: BadRows) -> Iterator[tuple[int, list[str]]]:
 def _tsv_rows(path: str, bad_rows: BadRows) -> Iterator[tuple[int, list[str]]]:
     """As `tsv_rows`; says so if cells look as if a program had put them in quotes."""
     quoted = []
-    for line, row in tsv_rows(path, bad_rows):
+    for line, row in tsv_rows(path, bad_rows.add):
         if any(_looks_quoted(cell) for cell in row):
             quoted.append(line)
         yield line, row
@@ -219,7 +220,7 @@ def _looks_quoted(cell: str) -> bool:
 def _jsonl(
     path: str, columns: list[str], bad_rows: BadRows, list_column: str | None
 ) -> Iterator[tuple[int, Cells]]:
-    for line, row in json_rows(path, bad_rows):
+    for line, row in json_rows(path, bad_rows.add):
         if list_column is not None and isinstance(names := row.get(list_column), list):
             row = row | {list_column: LABEL_SEPARATOR.join(map(str, names))}
             if any(LABEL_SEPARATOR in str(name) for name in names):

@@ -3,7 +3,6 @@
 A layout is data; the table of tasks is in `glue.py`.
 """
 
-import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -12,7 +11,8 @@ from typing import Any
 from absl import logging
 
 from bert_tf.data.examples import Row, SentenceTask
-from bert_tf.data.text_files import BadRow, BadRows, did_you_mean, lines, tsv_rows
+from bert_tf.data.json_lines import as_text, json_rows, member
+from bert_tf.data.text_files import BadRow, BadRows, did_you_mean, tsv_rows
 from bert_tf.metrics import Metric
 
 Column = int | str  # a position, as in Google's processors, or a name in the header
@@ -45,7 +45,7 @@ class Tsv:
         self, path: str, bad_rows: BadRows
     ) -> Iterator[tuple[int, list[str], dict[Column, int]]]:
         """Line, cells and the position of each column, for every row that is kept."""
-        rows = tsv_rows(path, bad_rows)
+        rows = tsv_rows(path, bad_rows.add)
         header = next(rows, (1, [""]))[1] if self.header else [""] * self.columns
         keep, kept_value = self.keep or (None, "")
         used = (self.text_a, self.text_b, self.label, self.guid, keep)
@@ -88,7 +88,7 @@ class Json:
     def rows(self, path: str, bad_rows: BadRows) -> Iterator[Row]:
         """The rows that are kept; the guid is without the name of the split."""
         dropped = 0
-        for line, row in json_rows(path, bad_rows):
+        for line, row in json_rows(path, bad_rows.add):
             try:
                 label = None if self.label is None else text_of(row, self.label)
                 text_b = None if self.text_b is None else text_of(row, self.text_b)
@@ -108,20 +108,6 @@ class Json:
             )
 
 
-def json_rows(path: str, bad_rows: BadRows) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Line number (from 1) and object of each line."""
-    for line, text in lines(path, bad_rows):
-        try:
-            row = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            bad_rows.add(BadRow(path, line, f"not a JSON object ({error})"))
-            continue
-        if isinstance(row, dict):
-            yield line, row
-        else:
-            bad_rows.add(BadRow(path, line, f"expected a JSON object, got {text[:40]!r}"))
-
-
 def text_of(row: Mapping[str, Any], key: Field) -> str:
     """The text under a key. Raises ValueError if it is missing or is no text or number."""
     if callable(key):
@@ -130,19 +116,8 @@ def text_of(row: Mapping[str, Any], key: Field) -> str:
         except (KeyError, TypeError, IndexError) as error:
             problem = f"the object has not the keys of this task ({error!r})"
             raise ValueError(f"{problem}; it has {', '.join(row)}") from error
-    elif key not in row:
-        raise ValueError(f"column {key!r} is missing.{did_you_mean(key, list(row))}")
-    else:
-        value = row[key]
-    if value is None:
-        return ""
-    if isinstance(value, bool | int | float):
-        return json.dumps(value)
-    if not isinstance(value, str):
-        raise ValueError(f"column {key!r} must be text or a number, not {value!r:.40}")
-    if any("\ud800" <= character <= "\udfff" for character in value):
-        raise ValueError(f"column {key!r} holds half of a surrogate pair")
-    return value
+        return as_text(value, "made of its keys")
+    return as_text(member(row, key), key)
 
 
 @dataclass(frozen=True)

@@ -51,6 +51,13 @@ def span_spec(max_seq_length: int, is_training: bool) -> Spec:
     return spec
 
 
+def tagging_spec(max_seq_length: int) -> Spec:
+    """Features of a row of words and tags: `label_mask` is 1 where a piece bears a tag."""
+    row = tf.io.FixedLenFeature([max_seq_length], tf.int64)
+    names = ("input_ids", "input_mask", "segment_ids", "label_ids", "label_mask")
+    return dict.fromkeys(names, row)
+
+
 def write(path: str, rows: Iterable[Mapping[str, Sequence[float]]], spec: Spec) -> int:
     """Writes one tf.Example for each row, and returns how many.
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from bert_tf.data import squad_google
 from bert_tf.data.squad_files import Answer, Passage, Question
+from bert_tf.data.windows import max_context, window_bounds
 
 FIRST_UNIQUE_ID = 1000000000
 
@@ -81,36 +82,6 @@ class PassagePieces:
         first = int(np.searchsorted(self.ends, answer.start, side="right"))
         last = int(np.searchsorted(self.starts, answer.end, side="left")) - 1
         return (first, last) if first <= last else None
-
-
-@functools.lru_cache(maxsize=1 << 14)
-def window_bounds(num_pieces: int, room: int, doc_stride: int) -> tuple[tuple[int, int], ...]:
-    """First piece and length of each window of a passage; `room` is the greatest length."""
-    bounds = []
-    start = 0
-    while start < num_pieces:
-        length = min(num_pieces - start, room)
-        bounds.append((start, length))
-        if start + length == num_pieces:
-            break
-        start += min(length, doc_stride)
-    return tuple(bounds)
-
-
-@functools.lru_cache(maxsize=1 << 14)
-def max_context(num_pieces: int, room: int, doc_stride: int) -> tuple[np.ndarray, ...]:
-    """For each window bool [length]: whether no other window shows the piece in more context.
-
-    Google's `_check_is_max_context`: context is the smaller number of pieces to the left or right,
-    plus a hundredth of the window's length; of equals the first window counts.
-    """
-    bounds = window_bounds(num_pieces, room, doc_stride)
-    scores = np.full((len(bounds), num_pieces), -np.inf)  # [windows, T]
-    for row, (start, length) in zip(scores, bounds, strict=True):
-        left = np.arange(length)
-        row[start : start + length] = np.minimum(left, left[::-1]) + 0.01 * length
-    best = scores.argmax(axis=0) if bounds else scores  # [T], the first of equals
-    return tuple(best[a : a + n] == index for index, (a, n) in enumerate(bounds))
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,12 @@
 """Reading text files of examples: one row a line, errors that name file and line.
 
-Every reader hands a row that cannot be used to `BadRows`, which raises the error or, where bad rows
-are to be skipped, notes it: so no row is lost without a word.
+Every reader hands a row that cannot be used to a function, most often `BadRows.add`, which raises
+the error or, where bad rows are to be skipped, notes it: so no row is lost without a word.
 """
 
 import codecs
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from difflib import get_close_matches
 
 from bert_tf import filesystem
@@ -21,6 +21,15 @@ class BadRow(ValueError):
 
     def __init__(self, file: str, line: int, problem: str) -> None:
         super().__init__(f"{file}:{line}: {problem}")
+        self.file, self.line, self.problem = file, line, problem
+
+
+OnBad = Callable[[BadRow], None]
+
+
+def refuse(error: BadRow) -> None:
+    """Ends the reading with the error: what a reader does with a bad row by default."""
+    raise error
 
 
 class BadRows:
@@ -92,7 +101,7 @@ def broken(text: str) -> str | None:
     return f"byte 0x{ord(found.group()) - 0xDC00:02x} is not UTF-8 text; save the file as UTF-8"
 
 
-def lines(path: str, bad_rows: BadRows) -> Iterator[tuple[int, str]]:
+def lines(path: str, on_bad: OnBad = refuse) -> Iterator[tuple[int, str]]:
     """Line number (from 1) and text of each line, ending in "\\n" or "\\r\\n".
 
     Empty lines at the end of the file are left out.
@@ -100,16 +109,16 @@ def lines(path: str, bad_rows: BadRows) -> Iterator[tuple[int, str]]:
     # Not splitlines(): it would also split on U+2028, U+0085 and other characters of the text.
     for number, line in enumerate(read_text(path).rstrip("\r\n").split("\n"), start=1):
         if problem := broken(line):
-            bad_rows.add(BadRow(path, number, problem))
+            on_bad(BadRow(path, number, problem))
         else:
             yield number, line.removesuffix("\r")
 
 
-def tsv_rows(path: str, bad_rows: BadRows) -> Iterator[tuple[int, list[str]]]:
+def tsv_rows(path: str, on_bad: OnBad = refuse) -> Iterator[tuple[int, list[str]]]:
     """Line number (from 1) and cells of each row of a tab-separated file.
 
     As Google's `csv.reader(delimiter="\\t", quotechar=None)`, quotes are text like any other; a
     cell may have any length.
     """
-    for number, line in lines(path, bad_rows):
+    for number, line in lines(path, on_bad):
         yield number, line.split("\t")

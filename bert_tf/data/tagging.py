@@ -1,0 +1,263 @@
+"""Tagging tasks: named entities, parts of speech, word segmentation. Without TensorFlow.
+
+A task finds the labels of its training file, and reads any of its files with them:
+
+    task = TaggingTask("conll")
+    tag_set = task.tag_set("train.txt")
+    dev = task.read("dev.txt", tag_set, tokenizer)
+    print(dev)                          # what was read and repaired
+    dev.scores(predicted)               # f1, precision, recall, ...
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bert_tf import filesystem
+from bert_tf.data import entity_spans, tag_schemes, tagged_text
+from bert_tf.data.entity_spans import AnnotatedText, Span
+from bert_tf.data.tag_schemes import TagSet
+from bert_tf.data.tagged_text import Sentence
+from bert_tf.data.text_files import BadRow, OnBad, did_you_mean, refuse
+from bert_tf.entity_metrics import Entity, entities, entity_scores, tag_accuracy
+
+# The form of a task's files, and how they are called behind `train`, `dev` or `test`.
+_FILES: Mapping[str, tuple[str, ...]] = {
+    "conll": (".conll", ".txt"),
+    "tsv": (".tsv",),
+    "jsonl": (".jsonl",),
+    "cluener": (".json",),
+}
+KINDS = tuple(_FILES)
+_BY_CHARACTERS = tuple(entity_spans.FORMS)
+
+
+@dataclass(frozen=True, slots=True)
+class TaggingExample:
+    """One sentence.
+
+    Attributes:
+      line: where it begins in its file, from 1.
+      words: what is tagged.
+      labels: the model's label of each word; None if the file was read without tags.
+      source: in a file with entities by characters, the text as it is there.
+      spans: where the words are in that text.
+      entities: its entities by characters, as far as they can be compared with predictions.
+    """
+
+    line: int
+    words: tuple[str, ...]
+    labels: tuple[str, ...] | None
+    source: AnnotatedText | None = None
+    spans: tuple[Span, ...] = ()
+    entities: tuple[Entity, ...] | None = None
+
+    def by_characters(self, labels: Sequence[str]) -> list[Entity]:
+        """The entities that these labels of its words say."""
+        return [
+            (kind, self.spans[start][0], self.spans[end - 1][1])
+            for kind, start, end in entities(labels)
+        ]
+
+
+@dataclass(frozen=True)
+class TaggingTask:
+    """How files with tags are laid out.
+
+    * `conll`: columns, a word a line (see `tagged_text.read_conll`).
+    * `tsv`: a column of words and one of tags, a sentence a line (`tagged_text.read_tsv`).
+    * `jsonl`, `cluener`: texts with entities by characters (`entity_spans`).
+
+    Attributes:
+      word_column, tag_column: of `conll`, counted from 0 or from the end below 0.
+      text_column, label_column: names, of the other kinds.
+      tag_scheme: of `conll` and `tsv`, one of `tag_schemes.SCHEMES`; None: detected.
+    """
+
+    kind: str
+    word_column: int = 0
+    tag_column: int = -1
+    text_column: str | None = None
+    label_column: str = "label"
+    tag_scheme: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ValueError(f"Task not found: {self.kind}.{did_you_mean(self.kind, KINDS)}")
+        if self.tag_scheme is not None:
+            if self.kind in _BY_CHARACTERS:
+                raise ValueError(f"--tag_scheme={self.tag_scheme}: {self.kind} has no tags")
+            TagSet(self.tag_scheme, ())
+
+    def path(self, data_dir: str, split: str) -> str:
+        """The file of `train`, `dev` or `test`; where there is none, what it should be called."""
+        paths = [os.path.join(data_dir, split + ending) for ending in _FILES[self.kind]]
+        return next(filter(filesystem.is_file, paths), paths[0])
+
+    def tag_set(self, path: str, on_bad: OnBad = refuse) -> TagSet:
+        """The labels of a training file, and how it writes them.
+
+        Raises: ValueError as `read`, or there are fewer than two labels.
+        """
+        if self.kind in _BY_CHARACTERS:
+            texts = self._texts(path, True, on_bad)
+            kinds = sorted({kind for text in texts for kind, _, _ in text.entities or ()})
+            tags = [[f"B-{kind}" for kind in kinds]]
+        else:
+            tags = [list(s.tags or ()) for s in self._sentences(path, True, on_bad)]
+        scheme = "IOB2" if self.kind in _BY_CHARACTERS else self.tag_scheme
+        found = tag_schemes.found_tag_set(tags, scheme)
+        if len(found.labels) < 2:
+            raise ValueError(
+                f"{path}: tagging needs two labels or more; this file has {list(found.labels)}"
+            )
+        return found
+
+    def read(
+        self,
+        path: str,
+        tag_set: TagSet,
+        tokenizer: entity_spans.Tokenizer,
+        *,
+        tagged: bool = True,
+        on_bad: OnBad = refuse,
+    ) -> TaggedFile:
+        """The sentences of a file.
+
+        Args:
+          tokenizer: finds the words of texts with entities by characters.
+          tagged: False for a file that may lack tags: they are not read.
+          on_bad: takes bad rows, whose sentences are then left out.
+
+        Raises: ValueError naming the file if it is missing, holds no sentence or lacks a column,
+          and file and line of a bad row: see the functions that read.
+        """
+        examples: list[TaggingExample] = []
+        repaired = misaligned = 0
+        items: Iterator[Sentence | AnnotatedText] = (
+            self._texts(path, tagged, on_bad)
+            if self.kind in _BY_CHARACTERS
+            else self._sentences(path, tagged, on_bad)
+        )
+        for item in items:
+            try:
+                if isinstance(item, Sentence):
+                    examples.append(_tagged_example(item, tag_set))
+                    repaired += tag_schemes.repairs(item.tags or (), tag_set.scheme)
+                else:
+                    example, cut = _annotated_example(item, tag_set, tokenizer)
+                    examples.append(example)
+                    misaligned += cut
+            except ValueError as error:
+                on_bad(BadRow(path, item.line, str(error)))
+        if not examples:
+            raise ValueError(f"{path}: no sentences in this file")
+        return TaggedFile(path, self, tag_set, examples, repaired, misaligned)
+
+    def _sentences(self, path: str, tagged: bool, on_bad: OnBad) -> Iterator[Sentence]:
+        if self.kind == "tsv":
+            label_column = self.label_column if tagged else None
+            return tagged_text.read_tsv(
+                path, text_column=self.text_column, label_column=label_column, on_bad=on_bad
+            )
+        tag_column = self.tag_column if tagged else None
+        return tagged_text.read_conll(
+            path, word_column=self.word_column, tag_column=tag_column, on_bad=on_bad
+        )
+
+    def _texts(self, path: str, tagged: bool, on_bad: OnBad) -> Iterator[AnnotatedText]:
+        return entity_spans.read_spans(
+            path,
+            self.kind,
+            text_column=self.text_column or "text",
+            label_column=self.label_column if tagged else None,
+            on_bad=on_bad,
+        )
+
+
+def _tagged_example(sentence: Sentence, tag_set: TagSet) -> TaggingExample:
+    labels = None if sentence.tags is None else tuple(tag_set.to_labels(sentence.tags))
+    return TaggingExample(sentence.line, sentence.words, labels)
+
+
+def _annotated_example(
+    text: AnnotatedText, tag_set: TagSet, tokenizer: entity_spans.Tokenizer
+) -> tuple[TaggingExample, int]:
+    spans = entity_spans.word_spans(text.text, tokenizer)
+    if not spans:
+        raise ValueError("there is no word in the text")
+    words = tuple(text.text[start:end] for start, end in spans)
+    if text.entities is None:
+        return TaggingExample(text.line, words, None, text, tuple(spans)), 0
+    by_words, by_characters, misaligned = entity_spans.align(text.entities, spans)
+    labels = tag_set.to_labels(tag_schemes.scheme_tags(by_words, len(spans), "IOB2"))
+    example = TaggingExample(
+        text.line, words, tuple(labels), text, tuple(spans), tuple(by_characters)
+    )
+    return example, misaligned
+
+
+@dataclass(frozen=True)
+class TaggedFile:
+    """The sentences of a file; `str` tells what was read.
+
+    Attributes:
+      repaired: tags that their scheme would not write so, and that were read as `conlleval` reads
+        them (an `I-` that continues nothing begins an entity).
+      misaligned: entities by characters that cut a word or hold none; see `entity_spans.align`.
+    """
+
+    path: str
+    task: TaggingTask
+    tag_set: TagSet
+    examples: Sequence[TaggingExample]
+    repaired: int = 0
+    misaligned: int = 0
+
+    def __str__(self) -> str:
+        words = sum(len(example.words) for example in self.examples)
+        parts = [f"{self.path}: {len(self.examples)} sentences, {words} words"]
+        if self.task.kind not in _BY_CHARACTERS:
+            scheme = self.tag_set.scheme
+            parts.append("a class for each tag" if scheme == "none" else f"{scheme} tags")
+        if self.repaired:
+            parts.append(f"{self.repaired} tags out of order, read as conlleval reads them")
+        if self.misaligned:
+            parts.append(f"{self.misaligned} entities do not begin and end with a word")
+        return ", ".join(parts)
+
+    def scores(self, predicted: Sequence[Sequence[str]]) -> dict[str, Any]:
+        """How good predicted labels are, for metrics.json.
+
+        Returns: what `entity_scores` returns, compared by characters where the file has them so,
+          and `accuracy`, the share of words with the right label. Only the latter where tags have
+          no scheme.
+        Raises: ValueError if the file was read without tags, or the numbers of sentences or words
+          differ.
+        """
+        labels = [example.labels for example in self.examples if example.labels is not None]
+        accuracy = {"accuracy": tag_accuracy(labels, predicted)}
+        if not self.tag_set.has_entities:
+            return accuracy
+        if self.task.kind in _BY_CHARACTERS:
+            both = zip(self.examples, predicted, strict=True)
+            found = [example.by_characters(labels) for example, labels in both]
+            return entity_scores([e.entities or () for e in self.examples], found) | accuracy
+        return entity_scores(list(map(entities, labels)), list(map(entities, predicted))) | accuracy
+
+    def predictions(self, predicted: Sequence[Sequence[str]]) -> str:
+        """The file with predicted labels in the form of its kind.
+
+        Args:
+          predicted: the labels of the words of each example.
+        """
+        both = list(zip(self.examples, predicted, strict=True))
+        if self.task.kind in _BY_CHARACTERS:
+            found = ((e.source, e.by_characters(labels)) for e, labels in both if e.source)
+            return entity_spans.span_predictions(self.task.kind, self.task.label_column, found)
+        tags = {example.line: self.tag_set.to_tags(labels) for example, labels in both}
+        write = {"conll": tagged_text.conll_predictions, "tsv": tagged_text.tsv_predictions}
+        return write[self.task.kind](self.path, tags)
