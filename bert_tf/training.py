@@ -177,7 +177,7 @@ class Loop:
         """
         self._check_batch_size()
         with self.strategy.scope():
-            optimizer = self._optimizer(num_train_steps, num_warmup_steps)
+            optimizer = self.optimizer(num_train_steps, num_warmup_steps)
             optimizer.build(self.model.trainable_variables)
         first = self._resume(TrainingState(self.model, optimizer), manager, num_train_steps)
         if evaluate is not None and first and first % self.config.eval_steps == 0:
@@ -205,7 +205,8 @@ class Loop:
                             return TrainingResult(first, step, stopped_early=True)
         return TrainingResult(first, max(first, num_train_steps), stopped_early=False)
 
-    def _optimizer(self, num_train_steps: int, num_warmup_steps: int) -> optimization.Optimizer:
+    def optimizer(self, num_train_steps: int, num_warmup_steps: int) -> optimization.Optimizer:
+        """What the flags say; call it inside `strategy.scope()`."""
         config, scale = self.config, None
         if config.layerwise_lr_decay != 1:
             scale = functools.partial(

@@ -129,6 +129,16 @@ def test_clue_s_objects(caplog):
     assert len(dev) == 2 and "left out 1 rows labelled '-'" in caplog.text
 
 
+def test_lcqmc_without_a_header(tmp_path):
+    text = (TINY / "LCQMC/dev.tsv").read_text(encoding="utf-8")
+    bare = write(tmp_path, "dev.tsv", text.partition("\n")[2])
+    found = [
+        [(e.text_a, e.text_b, e.label) for e in glue.find("lcqmc").examples(folder, "dev")]
+        for folder in (bare, str(TINY / "LCQMC"))
+    ]
+    assert found[0] == found[1] and len(found[0]) == 2
+
+
 def test_labels_of_published_test_sets():
     assert glue.find("lcqmc").labelled("test") and not glue.find("rte").labelled("test")
     assert {e.label for e in glue.find("lcqmc").examples(str(TINY / "LCQMC"), "test")} == {"0", "1"}

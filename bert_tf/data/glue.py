@@ -95,7 +95,10 @@ _PAWS_X = _tsv(
     test_labels=True,
 )
 _PAWS_LANGUAGES = ("de", "en", "es", "fr", "ja", "ko", "zh")
-_LCQMC = _tsv("text_a", "text_b", guid=None, test_labels=True)
+_LCQMC = {  # found with and without a header
+    split: Tsv(f"{split}.tsv", 0, 1, 2, header=False, columns=3, maybe_header="text_a")
+    for split in SPLITS
+}
 _CHNSENTICORP = _tsv("text_a", guid=None, test_labels=True)
 _PAIR = _tsv("sentence1", "sentence2")
 

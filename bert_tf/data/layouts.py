@@ -30,6 +30,7 @@ class Tsv:
     guid: Column | None = None  # None: the number of the row; the first in the file is 0
     header: bool = True
     columns: int = 0  # how many, in a file without header
+    maybe_header: str = ""  # a first row that begins with this cell is a header after all
     keep: tuple[Column, str] | None = None  # only the rows with this value in this column
     skip_incomplete: bool = False  # the published file has rows that lack cells
 
@@ -52,6 +53,8 @@ class Tsv:
         at = {column: _position(column, header, path) for column in used if column is not None}
         incomplete = []
         for line, cells in rows:
+            if line == 1 and self.maybe_header and cells[0] == self.maybe_header:
+                continue
             if self.skip_incomplete and len(cells) < len(header):
                 incomplete.append(line)
             elif len(cells) != len(header):
