@@ -17,6 +17,7 @@ from pathlib import Path
 import keras
 import pytest
 from absl import flags
+from squad_golden import unpacked
 
 from bert_tf import checkpoints, cli
 from bert_tf.config import BertConfig
@@ -64,7 +65,7 @@ def folder(tmp_path_factory, released_vocab):
         config = BertConfig(
             rows,
             hidden_size=16,
-            num_hidden_layers=1,
+            num_hidden_layers=4,
             num_attention_heads=2,
             intermediate_size=32,
             type_vocab_size=2,
@@ -72,6 +73,7 @@ def folder(tmp_path_factory, released_vocab):
         keras.utils.set_random_seed(1)
         bert = BertModel(config)
         checkpoints.save(bert, f"{target}/", layout, vocab_file=str(vocab_file), do_lower_case=True)
+    answers_of_squad(folder)
     for file in (ROOT / "examples").rglob("*.*"):
         copy = folder / file.relative_to(ROOT)
         copy.parent.mkdir(parents=True, exist_ok=True)
@@ -84,6 +86,16 @@ def folder(tmp_path_factory, released_vocab):
         patch.chdir(folder)
         run_program(quickstart_arguments())
     return folder
+
+
+def answers_of_squad(folder):
+    """Recorded questions and answers, under the names that the README has for them."""
+    for version, name, output in (("v1", "dev-v1.1", "squad"), ("v2", "dev-v2.0", "squad2")):
+        shutil.copy(unpacked(f"{version}_input", folder), folder / f"{name}.json")
+        (folder / "output" / output).mkdir(parents=True)
+        for file in ("predictions", "null_odds")[: int(version[1])]:
+            made = unpacked(f"{version}_{file}", folder)
+            shutil.copy(made, folder / "output" / output / f"{file}.json")
 
 
 def quickstart_arguments():
