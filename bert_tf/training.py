@@ -180,7 +180,7 @@ class Loop:
             optimizer = self.optimizer(num_train_steps, num_warmup_steps)
             optimizer.build(self.model.trainable_variables)
         first = self._resume(TrainingState(self.model, optimizer), manager, num_train_steps)
-        if evaluate is not None and first and first % self.config.eval_steps == 0:
+        if evaluate is not None and first and self._evaluates(first, num_train_steps):
             # The run may have been stopped between this checkpoint and its evaluation.
             manager.offer_best(manager.latest(), evaluate(first))
             if self._out_of_patience(manager):
@@ -191,10 +191,10 @@ class Loop:
         with events.as_default(), bar:
             for step, logs in self.steps(records, optimizer, first, num_train_steps):
                 self._check_finite(step, logs, manager)
-                self._log(step, logs)
+                log_scalars(step, logs)
                 bar.update(step - bar.n)
                 bar.set_postfix(loss=f"{logs['loss']:.4f}")
-                due = evaluate is not None and step % self.config.eval_steps == 0
+                due = evaluate is not None and self._evaluates(step, num_train_steps)
                 if due or step == num_train_steps or step % self.config.save_checkpoints_steps == 0:
                     state = TrainingState(self.model, optimizer)
                     prefix = manager.save(step, state.tensors())
@@ -217,6 +217,10 @@ class Loop:
         return optimization.create_optimizer(
             config.learning_rate, num_train_steps, num_warmup_steps, config.optimizer, scale
         )
+
+    def _evaluates(self, step: int, last: int) -> bool:
+        """Every `--eval_steps`, and at the end."""
+        return step == last or step % self.config.eval_steps == 0
 
     def _out_of_patience(self, manager: CheckpointManager) -> bool:
         patience = self.config.early_stopping_patience
@@ -323,8 +327,12 @@ class Loop:
             + "Try a smaller --learning_rate, or --precision=float32."
         )
 
-    def _log(self, step: int, logs: dict[str, float]) -> None:
-        """What `tf.summary.scalar` writes, which would need the tensorboard package."""
-        metadata = tf.compat.v1.SummaryMetadata(plugin_data={"plugin_name": "scalars"})
-        for name, value in logs.items():
-            tf.summary.write(name, tf.constant(value, tf.float32), step, metadata)
+
+def log_scalars(step: int, values: Mapping[str, float]) -> None:
+    """What `tf.summary.scalar` writes, which would need the tensorboard package.
+
+    To the default writer: inside of `Loop.train`, where evaluation is called as well.
+    """
+    metadata = tf.compat.v1.SummaryMetadata(plugin_data={"plugin_name": "scalars"})
+    for name, value in values.items():
+        tf.summary.write(name, tf.constant(value, tf.float32), step, metadata)

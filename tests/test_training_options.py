@@ -145,6 +145,14 @@ def test_without_patience_the_run_goes_on(tmp_path, rows):
     assert manager.best().endswith("model.ckpt-1")
 
 
+def test_the_end_is_evaluated_too(tmp_path, rows):
+    config = make_config(tmp_path, eval_steps=3, do_train=True, do_eval=True)
+    loop, manager = make_loop(config), CheckpointManager(config.output_dir)
+    asked = []
+    loop.train(rows, 8, 2, manager, lambda step: asked.append(step) or float(step))
+    assert asked == [3, 6, 8] and manager.best().endswith("model.ckpt-8")
+
+
 # ------------------------------------------------------------------------------ several devices
 
 TWO_REPLICAS = """

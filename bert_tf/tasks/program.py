@@ -201,6 +201,7 @@ class Program(ABC, Generic[Config]):
 
         def judge(step: int) -> float:
             scores = self.dev_scores()
+            training.log_scalars(step, {f"dev/{name}": float(x) for name, x in scores.items()})
             line = ", ".join(f"{name} {float(value):.4f}" for name, value in scores.items())
             tqdm.tqdm.write(f"step {step}: {line}")  # above the progress bar
             return scores[self.decisive]
