@@ -33,6 +33,7 @@ class Tokenizer(ABC):
 
     Attributes:
       tokenization: the name of the kind, as the flag --tokenization takes it.
+      file_argument: what `create_tokenizer` and the flags call its file.
       vocab_file: the path it was made from.
       do_lower_case: whether text is lower-cased and loses its accents.
       keep_special_tokens: as above.
@@ -45,6 +46,7 @@ class Tokenizer(ABC):
     """
 
     tokenization: ClassVar[str]
+    file_argument: ClassVar[str]
     vocab: dict[str, int]
     inv_vocab: dict[int, str]
     num_tokens: int
@@ -73,9 +75,13 @@ class Tokenizer(ABC):
         self._split = re.compile(pattern).split if self.keep_special_tokens else None
 
     @property
-    @abstractmethod
     def settings(self) -> dict[str, Any]:
         """What makes this tokenizer again, given to `create_tokenizer` or `checkpoints.save`."""
+        return {
+            self.file_argument: self.vocab_file,
+            "do_lower_case": self.do_lower_case,
+            "keep_special_tokens": self.keep_special_tokens,
+        }
 
     @abstractmethod
     def _encode(self, text: str) -> list[int]:

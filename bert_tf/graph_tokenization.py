@@ -7,7 +7,7 @@ themselves follows other versions, and other rules, than Google's tokenizer, so 
 Shape letter: B batch.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import cache
 from os import PathLike
 
@@ -112,7 +112,8 @@ def _matchable_pieces(vocab: dict[str, int]) -> list[str]:
     return pieces
 
 
-def replacer(buffer: np.ndarray):
+def replacer(buffer: np.ndarray) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Texts [B] -> texts [B], characters replaced as the map of `normalizer_buffer.build` says."""
     return tf_text.FastBertNormalizer(model_buffer=tf.constant(buffer)).normalize
 
 

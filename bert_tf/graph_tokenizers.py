@@ -50,9 +50,8 @@ class GraphSentencePieceTokenizer(tf.Module):
         super().__init__()
         self._do_lower_case = tokenizer.do_lower_case
         if self._do_lower_case:
-            self._decompose, self._fold = (
-                replacer(_folds_buffer(lower)) for lower in (False, True)
-            )
+            self._decompose = replacer(_folds_buffer(do_lower_case=False))
+            self._fold = replacer(_folds_buffer(do_lower_case=True))
         self._model = tf_text.SentencepieceTokenizer(tokenizer.serialized_model(), tf.int32)
 
     @tf.function(input_signature=[_TEXTS])
@@ -65,9 +64,7 @@ class GraphSentencePieceTokenizer(tf.Module):
 
     def _folded(self, texts: tf.Tensor) -> tf.Tensor:
         """`text_rules.folded` of texts [B]."""
-        greek = tf.strings.regex_full_match(
-            texts, f"(?s).*[{character_ranges(text_rules.SIGMAS)}].*"
-        )
+        greek = tf.strings.regex_full_match(texts, _HAS_SIGMA)
 
         def with_final_sigmas() -> tf.Tensor:
             chosen = self._decompose(tf.boolean_mask(texts, greek))

@@ -48,6 +48,7 @@ class SentencePieceTokenizer(Tokenizer):
     """
 
     tokenization = "sentencepiece"
+    file_argument = "spm_model_file"
 
     def __init__(
         self,
@@ -56,9 +57,9 @@ class SentencePieceTokenizer(Tokenizer):
         keep_special_tokens: bool = False,
     ):
         super().__init__(spm_model_file, do_lower_case, keep_special_tokens)
-        self._model = _load(self.vocab_file)
-        self.num_tokens = len(self._model)
-        self.inv_vocab = {index: self._model.id_to_piece(index) for index in range(self.num_tokens)}
+        self._model, pieces = _load(self.vocab_file)
+        self.num_tokens = len(pieces)
+        self.inv_vocab = dict(enumerate(pieces))
         self.vocab = {token: index for index, token in self.inv_vocab.items()}
         self.unk_token_id = self._model.unk_id()
         self.pad_token_id = self._required("padding", _PAD_NAMES)
@@ -80,14 +81,6 @@ class SentencePieceTokenizer(Tokenizer):
             "with spm_train --pad_id=0 --unk_id=1 --bos_id=-1 --eos_id=-1 "
             "--control_symbols=[CLS],[SEP],[MASK]"
         )
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        return {
-            "spm_model_file": self.vocab_file,
-            "do_lower_case": self.do_lower_case,
-            "keep_special_tokens": self.keep_special_tokens,
-        }
 
     def serialized_model(self) -> bytes:
         """The model, as its file holds it."""
@@ -154,12 +147,12 @@ def single_pieces(spm_model_file: str) -> set[str]:
 
     Raises: ValueError, naming the file, if it is no such model.
     """
-    model = _load(spm_model_file)
-    pieces = (model.id_to_piece(index).removeprefix(_BLANK_SIGN) for index in range(len(model)))
-    return {piece for piece in pieces if len(piece) == 1}
+    letters = (piece.removeprefix(_BLANK_SIGN) for piece in _load(spm_model_file)[1])
+    return {letter for letter in letters if len(letter) == 1}
 
 
-def _load(path: str) -> sentencepiece.SentencePieceProcessor:
+def _load(path: str) -> tuple[sentencepiece.SentencePieceProcessor, list[str]]:
+    """The model in a file, and its pieces by id."""
     size = filesystem.size(path)
     if size > MAX_MODEL_BYTES:
         raise ValueError(
@@ -172,8 +165,9 @@ def _load(path: str) -> sentencepiece.SentencePieceProcessor:
         fields = unknown_fields.UnknownFieldSet(empty_pb2.Empty.FromString(data))
         if missing := _MODEL_FIELDS - {field.field_number for field in fields}:
             raise RuntimeError(f"it lacks the parts numbered {sorted(missing)}")
-        return sentencepiece.SentencePieceProcessor(model_proto=data)
-    except (message.DecodeError, RuntimeError) as error:
+        model = sentencepiece.SentencePieceProcessor(model_proto=data)
+        return model, [model.id_to_piece(index) for index in range(len(model))]
+    except (message.DecodeError, RuntimeError, UnicodeDecodeError) as error:
         raise ValueError(
             f"{path} is not a SentencePiece model, or not a whole one ({error}); fetch the .model "
             "file that belongs to the checkpoint again"

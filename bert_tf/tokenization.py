@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from os import PathLike
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from bert_tf import text_rules
 from bert_tf.base_tokenizer import Piece, Tokenizer
@@ -218,6 +218,7 @@ class FullTokenizer(Tokenizer):
     """
 
     tokenization = "wordpiece"
+    file_argument = "vocab_file"
 
     def __init__(
         self,
@@ -252,14 +253,6 @@ class FullTokenizer(Tokenizer):
             f"{self.vocab_file} lacks {', '.join(missing)}; expected a BERT vocabulary, one token "
             f"a line: {remedy}"
         )
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        return {
-            "vocab_file": self.vocab_file,
-            "do_lower_case": self.do_lower_case,
-            "keep_special_tokens": self.keep_special_tokens,
-        }
 
     def _encode(self, text: str) -> list[int]:
         chunks = self.basic_tokenizer.chunks(text)

@@ -89,7 +89,8 @@ def test_real_text(pair, real_lines, kind, lower):
 @cased_and_uncased
 def test_every_code_point(pair, lower):
     # A model with byte fallback, which tells all characters apart, and changes none.
-    texts = [f"{chr(c)} a{chr(c)}B" for c in CODE_POINTS]
+    # Cased text goes into it as it is.
+    texts = [f"{chr(c)} a{chr(c)}B" for c in CODE_POINTS[:: 1 if lower else 9]]
     assert pair("bpe", lower).differences(texts) == []
 
 

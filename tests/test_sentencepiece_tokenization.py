@@ -179,7 +179,8 @@ def test_files_that_are_no_whole_model(spm_models, tmp_path, monkeypatch):
     ends = list(ends_of_fields(data))
     assert ends[-1] == len(data)
     cuts = [0, 1, 1000, len(data) - 1, ends[0], ends[100], *ends[-4:-1]]
-    bad = [data[:cut] for cut in cuts] + [b"[PAD]\n[UNK]\n[CLS]\n[SEP]\n", b"\x00" * 99]
+    bad = [data[:cut] for cut in cuts]
+    bad += [data.replace("▁state".encode(), b"\xffbroken", 1), b"[PAD]\n[UNK]\n", b"\x00" * 99]
     for content in bad:
         path.write_bytes(content)
         with pytest.raises(ValueError, match="other.model is not a SentencePiece model, or not a"):
