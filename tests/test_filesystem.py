@@ -1,5 +1,6 @@
 """Remote paths, on TensorFlow's own in-memory file system: `ram://` goes the ways of `gs://`."""
 
+import contextlib
 import dataclasses
 import os
 import re
@@ -26,7 +27,9 @@ def remote(request):
     folder = "ram://" + re.sub(r"\W", "-", request.node.name)
     tf.io.gfile.makedirs(folder)
     yield folder
-    tf.io.gfile.rmtree(folder)
+    # ram:// lists a file ".extra" in assets/, for the folder assets.extra/, and does not find it.
+    with contextlib.suppress(tf.errors.NotFoundError):
+        tf.io.gfile.rmtree(folder)
 
 
 @pytest.fixture(params=["local", "remote"])
@@ -175,7 +178,7 @@ def test_a_run_whose_every_path_is_remote(remote, format, capsys):
     assert "Training has already finished" in capsys.readouterr().out
     for name in ("eval_results", "predictions"):
         assert filesystem.read_bytes(again[name]) == filesystem.read_bytes(result[name])
-    assert result["export"] == f"{remote}/export/1"
-    assert filesystem.list_dir(f"{remote}/export") == ["1", "features"]
+    assert result["export"] == f"{remote}/export/text/1"
+    assert filesystem.list_dir(f"{remote}/export") == ["features", "text"]
     served = tf.saved_model.load(result["export"]).signatures["single_sentence"]
     assert served(text_a=tf.constant(["a text"]))["probabilities"].shape == [1, 3]

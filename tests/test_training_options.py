@@ -43,13 +43,12 @@ def test_accumulation_draws_other_dropout_in_each_part(tmp_path, rows):
 
 
 def test_several_steps_in_one_call_are_the_same_steps(tmp_path, rows):
-    """Bit for bit, dropout included, also where a save cuts the calls (3, then 2 of 5)."""
-    single, losses = train(tmp_path / "one", rows, save_checkpoints_steps=3)
-    several, losses_of_several = train(
-        tmp_path / "five", rows, save_checkpoints_steps=3, steps_per_execution=5
-    )
+    """Bit for bit, dropout included, also where a save cuts the calls (2, 1 and 1 of 4)."""
+    changes = {"steps": 4, "save_checkpoints_steps": 3}
+    single, losses = train(tmp_path / "one", rows, **changes)
+    several, losses_of_several = train(tmp_path / "two", rows, steps_per_execution=2, **changes)
     assert_equal(single, several)
-    assert losses == losses_of_several and len(losses) == 8
+    assert losses == losses_of_several and len(losses) == 4
 
 
 def test_xla_gives_the_same_numbers(tmp_path, rows):
@@ -167,15 +166,15 @@ from bert_tf.data import records
 path, folder, output = sys.argv[1:]
 rows = records.RecordFile(path, records.classification_spec(t.LENGTH, regression=False))
 weights, losses = t.train(
-    folder, rows, dropout=0.0, distribution_strategy="mirrored", train_batch_size=12,
-    gradient_accumulation_steps=3, steps_per_execution=2)
+    folder, rows, steps=4, dropout=0.0, distribution_strategy="mirrored", train_batch_size=12,
+    gradient_accumulation_steps=2)
 np.savez(output, losses=[losses[s] for s in sorted(losses)], **weights)
 """
 
 
 def test_accumulation_on_two_replicas_equals_one_device(tmp_path, rows):
     assert LENGTH == 32
-    single, losses = train(tmp_path / "one", rows, dropout=0.0, train_batch_size=12)
+    single, losses = train(tmp_path / "one", rows, steps=4, dropout=0.0, train_batch_size=12)
     output = tmp_path / "two.npz"
     command = [sys.executable, "-c", TWO_REPLICAS, rows.path, str(tmp_path / "two"), str(output)]
     subprocess.run(command, check=True, cwd=Path(__file__).parent.parent)
