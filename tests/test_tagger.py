@@ -1,5 +1,6 @@
 """The tagger as people use it: one command on files, and what it leaves behind."""
 
+import dataclasses
 import json
 import random
 import shutil
@@ -7,8 +8,11 @@ from pathlib import Path
 
 import pytest
 import seqeval.metrics
+import tensorflow as tf
 
 from bert_tf import checkpoints
+from bert_tf.export import program
+from bert_tf.export.export_config import ExportConfig
 from bert_tf.tasks import tagging
 from bert_tf.tasks.tagging_config import TaggingConfig
 
@@ -74,7 +78,8 @@ def trained(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp(request.param)
     flags = {"task_name": request.param}
     if request.param == "tsv":
-        flags |= {"text_column": "text", "use_crf": True}
+        export_dir = str(folder / "export")
+        flags |= {"text_column": "text", "use_crf": True, "export_dir": export_dir}
     data = write_data(folder / "data", request.param)
     run = config(data, folder / "run", do_train=True, do_eval=True, do_predict=True, **flags)
     return run, tagging.run(run)
@@ -165,7 +170,7 @@ def test_evaluating_and_predicting_later_gives_the_same(trained, tmp_path):
 def test_a_finished_run_is_not_trained_again(trained, tmp_path, capsys):
     run, result = trained
     before = Path(result["eval_results"]).read_text()
-    again = tagging.run(run)
+    again = tagging.run(dataclasses.replace(run, export_dir=None))
     assert "Training has already finished" in capsys.readouterr().out
     assert Path(again["eval_results"]).read_text() == before
 
@@ -186,6 +191,30 @@ def test_texts_without_entities_are_predicted_by_characters(trained, tmp_path):
     ]
     assert all(text[e["start"] : e["end"]] == e["text"] for e in row["label"])
     assert again["metrics"]["predict"] == {"sentences": 1}  # there is nothing to compare with
+
+
+def test_exported_models_find_entities(trained, tmp_path):
+    """By --export_dir, or later from the checkpoint; each was compared with Python's answers."""
+    run, result = trained
+    path = result.get("export")
+    assert bool(path) == run.use_crf
+    if not path:
+        flags = {"checkpoint": result["final_model"], "export_dir": str(tmp_path)}
+        path = program.run(ExportConfig(**flags))
+    serve = tf.saved_model.load(path).signatures["serving_default"]
+    texts = [
+        "",
+        "é \U0001f642 he liked the story. She saw the  great\u200b story " + "today " * 40 + "film",
+    ]
+    answer = {name: value.numpy().tolist() for name, value in serve(tf.constant(texts)).items()}
+    assert set(answer) == {"labels", "texts", "starts", "ends"}
+    assert answer["starts"][0] == [-1] * len(answer["starts"][0])
+    assert set(answer["labels"][0]) == {b""}
+    spans = zip(answer["starts"][1], answer["ends"][1], answer["texts"][1], strict=True)
+    assert all(texts[1][start:end] == text.decode() for start, end, text in spans)
+    found = list(zip(answer["texts"][1], answer["labels"][1], strict=True))
+    assert (b"he", b"WHO") in found and (b"film", b"WHAT") in found
+    assert ("great\u200b story".encode(), b"WHAT") in found
 
 
 def test_classes_of_words_are_judged_by_accuracy(tmp_path):
@@ -233,6 +262,10 @@ def test_classes_of_words_are_judged_by_accuracy(tmp_path):
         ({"labels": "O,B-WHO,I-WHO"}, r"train.txt:\d+: unknown tag 'B-WHAT'"),
         ({"do_train": False}, "holds no checkpoint; train first"),
         ({"do_train": False, "do_eval": False}, "At least one of"),
+        (
+            {"keep_special_tokens": True, "export_dir": "x"},
+            "a tagger with --keep_special_tokens cannot be exported",
+        ),
         ({"max_seq_length": 65}, "--max_seq_length=65 exceeds this model's 64 positions"),
     ],
 )

@@ -37,6 +37,11 @@ KINDS = tuple(_FILES)
 _BY_CHARACTERS = tuple(entity_spans.FORMS)
 
 
+def half_window(max_seq_length: int) -> int:
+    """The `doc_stride` by default: half of the pieces of a row, without [CLS] and [SEP]."""
+    return max(1, (max_seq_length - 2) // 2)
+
+
 @dataclass(frozen=True, slots=True)
 class TaggingExample:
     """One sentence.
@@ -56,6 +61,11 @@ class TaggingExample:
     source: AnnotatedText | None = None
     spans: tuple[Span, ...] = ()
     entities: tuple[Entity, ...] | None = None
+
+    @property
+    def text(self) -> str:
+        """The text as it is in its file, or the words with blanks in between."""
+        return self.source.text if self.source else " ".join(self.words)
 
     def by_characters(self, labels: Sequence[str]) -> list[Entity]:
         """The entities that these labels of its words say."""

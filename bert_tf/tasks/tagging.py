@@ -18,13 +18,15 @@ from typing import Any, NamedTuple
 
 import keras
 
-from bert_tf import checkpoints, heads
+from bert_tf import checkpoints, filesystem, heads
 from bert_tf.data import records
 from bert_tf.data.records import RecordFile
-from bert_tf.data.tag_schemes import NO_SCHEME, TagSet, is_tag
+from bert_tf.data.tag_schemes import TagSet, is_tag, tag_set_of
 from bert_tf.data.tagging import TaggedFile, TaggingTask
 from bert_tf.data.tagging_features import Row, Window, stitch, window_rows
 from bert_tf.data.text_files import BadRows
+from bert_tf.export import export_model
+from bert_tf.export import tagging as export_tagging
 from bert_tf.tasks import result_files, tagging_objective
 from bert_tf.tasks.program import Program, Scores
 from bert_tf.tasks.tagging_config import TaggingConfig
@@ -93,9 +95,7 @@ class Tagger(Program[TaggingConfig]):
                 "leave the flag out"
             )
         if known:
-            whole = all(is_tag(label, "IOB2") for label in known)
-            scheme = config.tag_scheme or scheme or ("IOB2" if whole else NO_SCHEME)
-            return TagSet(scheme, tuple(known))
+            return tag_set_of(known, config.tag_scheme or scheme)
         found = self.task.tag_set(
             self.task.path(config.data_dir, "train"), BadRows(config.skip_bad_rows).add
         )
@@ -118,6 +118,8 @@ class Tagger(Program[TaggingConfig]):
         }
 
     def build_model(self) -> keras.Model:
+        if self.config.export_dir:
+            export_tagging.check_tokenizer(self.tokenizer)  # before it is trained in vain
         return heads.tagger(self.bert_config, len(self.labels), self.use_crf)
 
     def objective(self) -> Objective:
@@ -214,4 +216,24 @@ class Tagger(Program[TaggingConfig]):
         self.metrics["predict"] = metrics
 
     def export(self) -> None:
-        raise ValueError(f"--export_dir={self.config.export_dir}: taggers cannot be exported yet")
+        config = self.config
+        servable = export_tagging.Tagger(
+            self.model,
+            self.bert_config,
+            self.tokenizer,
+            config.max_seq_length,
+            self.tag_set,
+            self.use_crf,
+            config.stride,
+        )
+        there = (
+            split
+            for split in ("train", "dev", "test")
+            if filesystem.is_file(self.task.path(config.data_dir, split))
+        )
+        split = next(there, None)
+        texts = [e.text for e in self._file(split).examples[:32]] if split else []
+        self.written["export"] = export_model(
+            servable, config.export_dir, texts, run_dir=config.output_dir
+        )
+        print(f"Exported and verified: {self.written['export']}", flush=True)

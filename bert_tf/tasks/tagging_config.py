@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from bert_tf.data.tag_schemes import SCHEMES
-from bert_tf.data.tagging import KINDS
+from bert_tf.data.tagging import KINDS, half_window
 from bert_tf.run_config import RunConfig, cli_flag, shared_flag
 
 # Flags that only some kinds of files need -> these kinds.
@@ -99,4 +99,4 @@ class TaggingConfig(RunConfig):
     @property
     def stride(self) -> int:
         """`doc_stride`, or its default."""
-        return self.doc_stride or max(1, (self.max_seq_length - 2) // 2)
+        return self.doc_stride or half_window(self.max_seq_length)
