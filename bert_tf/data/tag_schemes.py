@@ -128,5 +128,11 @@ def found_tag_set(sentences: Sequence[Sequence[str]], scheme: str | None = None)
     return TagSet(scheme, tuple(sorted(tags, key=lambda tag: (tag != "O", tag))))
 
 
+def tag_set_of(labels: Sequence[str], scheme: str | None = None) -> TagSet:
+    """The labels of a model; without a scheme IOB2 if all of them can be, else none."""
+    iob2 = all(is_tag(label, "IOB2") for label in labels)
+    return TagSet(scheme or ("IOB2" if iob2 else NO_SCHEME), tuple(labels))
+
+
 def _letters(scheme: str) -> str:
     return ", ".join(sorted({"B", *_LETTERS[scheme]}))

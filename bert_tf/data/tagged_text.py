@@ -52,9 +52,7 @@ def read_conll(
       line of a row with another number of columns or an empty word or tag unless `on_bad` takes it.
     """
     blocks = list(_blocks(path))
-    first = next((line for block in blocks for line in block if line.text[0] != "#"), None)
-    if first is None:
-        first = blocks[0][0] if blocks else None
+    first = _first_line(blocks)
     if first is None:
         return
     _check_columns(path, first, word_column, tag_column)
@@ -71,6 +69,12 @@ def read_conll(
             continue
         if rows:
             yield Sentence(rows[0].number, words, tags)
+
+
+def conll_columns(path: str) -> int:
+    """How many columns the lines of words have; 0 if there are none."""
+    first = _first_line(list(_blocks(path)))
+    return len(first.cells) if first else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +108,12 @@ def _blocks(path: str) -> Iterator[list[_Line]]:
             block = []
     if block:
         yield block
+
+
+def _first_line(blocks: list[list[_Line]]) -> _Line | None:
+    """The first that is surely a word's, by which columns are counted."""
+    every = [line for block in blocks for line in block]
+    return next((line for line in every if line.text[0] != "#"), every[0] if every else None)
 
 
 def _cells(text: str) -> list[str]:

@@ -14,14 +14,16 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from bert_tf import filesystem
 from bert_tf.data import entity_spans, tag_schemes, tagged_text
 from bert_tf.data.entity_spans import AnnotatedText, Span
+from bert_tf.data.json_lines import json_rows
 from bert_tf.data.tag_schemes import TagSet
 from bert_tf.data.tagged_text import Sentence
-from bert_tf.data.text_files import BadRow, OnBad, did_you_mean, refuse
+from bert_tf.data.text_files import BadRow, OnBad, did_you_mean, refuse, tsv_rows
 from bert_tf.entity_metrics import Entity, entities, entity_scores, tag_accuracy
 
 # The form of a task's files, and how they are called behind `train`, `dev` or `test`.
@@ -33,6 +35,11 @@ _FILES: Mapping[str, tuple[str, ...]] = {
 }
 KINDS = tuple(_FILES)
 _BY_CHARACTERS = tuple(entity_spans.FORMS)
+
+
+def half_window(max_seq_length: int) -> int:
+    """The `doc_stride` by default: half of the pieces of a row, without [CLS] and [SEP]."""
+    return max(1, (max_seq_length - 2) // 2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +61,11 @@ class TaggingExample:
     source: AnnotatedText | None = None
     spans: tuple[Span, ...] = ()
     entities: tuple[Entity, ...] | None = None
+
+    @property
+    def text(self) -> str:
+        """The text as it is in its file, or the words with blanks in between."""
+        return self.source.text if self.source else " ".join(self.words)
 
     def by_characters(self, labels: Sequence[str]) -> list[Entity]:
         """The entities that these labels of its words say."""
@@ -115,6 +127,20 @@ class TaggingTask:
                 f"{path}: tagging needs two labels or more; this file has {list(found.labels)}"
             )
         return found
+
+    def is_tagged(self, path: str) -> bool:
+        """Whether a file has tags or entities, as its first line or row says.
+
+        Raises: ValueError if the file cannot be read.
+        """
+        if self.kind in _BY_CHARACTERS:
+            rows = json_rows(path, on_bad=lambda bad: None)  # `read` tells of them
+            return any(self.label_column in row for _, row in islice(rows, 1))
+        if self.kind == "tsv":
+            return self.label_column in next(tsv_rows(path))[1]
+        count = tagged_text.conll_columns(path)
+        there = -count <= self.tag_column < count
+        return there and self.tag_column % count != self.word_column % count
 
     def read(
         self,

@@ -13,6 +13,7 @@ SERVABLES = {
     "classification": _CLASSIFIER,
     "regression": _CLASSIFIER,
     "multilabel": _CLASSIFIER,
+    "tagging": ("bert_tf.export.tagging", "Tagger"),
 }
 
 
@@ -42,8 +43,8 @@ class ExportConfig:
     )
     labels: str | None = cli_flag(
         None,
-        "A classifier's labels in the order of its outputs, with commas between them; by default "
-        "those beside the weights.",
+        "A classifier's or tagger's labels in the order of its outputs, with commas between them; "
+        "by default those beside the weights.",
     )
 
     def __post_init__(self) -> None:

@@ -1,0 +1,232 @@
+"""Tagging as SavedModel signatures: text to entities.
+
+`serving_default` of the text model takes `text` string [B] and answers with the N entities of the
+text that has most, in order; the others are padded:
+
+    labels   string [B, N]   their types; "" is padding
+    texts    string [B, N]   the text at these places
+    starts   int32 [B, N]    first characters, counted in code points from 0; -1 is padding
+    ends     int32 [B, N]    the characters behind
+
+Without a tag scheme (parts of speech) every word is an entity of its label. Texts of any length
+are read whole, in windows as in training.
+
+`features` (and `serving_default` of the features model) takes `input_ids`, `input_mask`,
+`segment_ids` and `label_mask`, which is 1 at the first piece of each word, int32 [B, F], and
+answers with `label_ids` int32 [B, F], `labels` string [B, F] (0 and "" where the mask is 0) and
+`logits` float32 [B, F, L]. The labels of a model with a CRF are the most probable sequence.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from bert_tf import crf, heads
+from bert_tf.config import BertConfig
+from bert_tf.data.entity_spans import AnnotatedText, word_spans
+from bert_tf.data.tag_schemes import TagSet, tag_set_of
+from bert_tf.data.tagging import TaggingExample, half_window
+from bert_tf.data.tagging_features import stitch, window_rows
+from bert_tf.entity_metrics import Entity
+from bert_tf.export.features import FEATURES, Tensors, float32_copy
+from bert_tf.export.finetuned import FineTuned
+from bert_tf.export.servable import Arrays, Case, Model, Servable
+from bert_tf.export.tagging_graph import GraphEntities, GraphWords
+from bert_tf.export.text import shown
+from bert_tf.graph_offsets import cut
+from bert_tf.tokenization import FullTokenizer, Tokenizer
+
+INPUTS = (*FEATURES, "label_mask")
+BATCH_SIZE = 8
+
+
+class Batch(NamedTuple):
+    """Texts and what Python makes of them; R rows, windows of the texts."""
+
+    texts: list[str]
+    features: Arrays  # INPUTS, int32 [R, F]
+    logits: np.ndarray  # [R, F, L]
+    label_ids: np.ndarray  # int32 [R, F]
+    owners: list[int]  # the text of each row
+    entities: list[list[Entity]]  # of each text, by characters
+
+
+def check_tokenizer(tokenizer: Tokenizer) -> None:
+    """Raises ValueError unless the words of a text can be found in a graph as in Python."""
+    if not isinstance(tokenizer, FullTokenizer) or tokenizer.keep_special_tokens:
+        given = "--keep_special_tokens" if isinstance(tokenizer, FullTokenizer) else "SentencePiece"
+        raise ValueError(
+            f"a tagger with {given} cannot be exported: its SavedModel finds the words of a text "
+            "by WordPiece rules, without special tokens in it; leave --export_dir out"
+        )
+
+
+class Tagger(Servable):
+    """A model of `heads.tagger`, trained under any tf.distribute strategy.
+
+    Raises: ValueError for arguments that do not fit together, and as `check_tokenizer`.
+    """
+
+    task_type = "tagging"
+    example = "An example of a sentence."
+
+    def __init__(
+        self,
+        model: keras.Model,
+        config: BertConfig,
+        tokenizer: Tokenizer,
+        max_seq_length: int,
+        tag_set: TagSet,
+        use_crf: bool = False,
+        doc_stride: int | None = None,
+    ):
+        super().__init__(config, tokenizer, max_seq_length)
+        check_tokenizer(tokenizer)
+        self.tag_set, self.labels, self.use_crf = tag_set, list(tag_set.labels), use_crf
+        self.doc_stride = doc_stride or half_window(max_seq_length)
+        self.use = "Gives each word of a text one of the labels below."
+        if tag_set.has_entities:
+            self.use = "Finds entities of the types in the labels below in a text."
+        self.model = float32_copy(
+            model,
+            lambda: heads.tagger(config, len(self.labels), use_crf),
+            f"a tagger of this config with {len(self.labels)} labels",
+        )
+
+    @classmethod
+    def from_checkpoint(cls, source: FineTuned) -> "Tagger":
+        """The tagger in a checkpoint. Raises ValueError if labels are missing or too many."""
+        labels = source.named_labels(source.num_outputs())
+        use_crf = "crf/transitions" in source.tensors
+        model = source.load(heads.tagger(source.config, len(labels), use_crf))
+        tag_set = tag_set_of(labels, source.task.get("tag_scheme"))
+        settings = source.config, source.tokenizer, source.max_seq_length
+        return cls(model, *settings, tag_set, use_crf, source.task.get("doc_stride"))
+
+    # ----------------------------------------------------------------------------- the graphs
+
+    def features_model(self) -> Model:
+        module = tf.Module()
+        module.weights = [weight.value for weight in self.model.weights]
+        names = tf.constant(self.labels)
+
+        @tf.function(
+            autograph=False,
+            input_signature=[tf.TensorSpec([None, None], tf.int32, name) for name in INPUTS],
+        )
+        def features(input_ids, input_mask, segment_ids, label_mask):
+            inputs = dict(zip(FEATURES, (input_ids, input_mask, segment_ids), strict=True))
+            outputs = self.model(inputs, training=False)
+            label_ids = self._label_ids(outputs, label_mask)
+            labels = tf.where(label_mask > 0, tf.gather(names, label_ids), "")
+            return {"label_ids": label_ids, "labels": labels, "logits": outputs["logits"]}
+
+        module.features = features
+        return Model(module, {"serving_default": features, "features": features})
+
+    def _label_ids(self, outputs: Tensors, label_mask: tf.Tensor) -> tf.Tensor:
+        """The model's outputs and int32 [R, F] -> labels int32 [R, F], 0 where the mask is 0."""
+        if self.use_crf:
+            return crf.viterbi(outputs["logits"], label_mask, outputs)
+        return tf.argmax(outputs["logits"], axis=-1, output_type=tf.int32) * label_mask
+
+    def text_model(self, features: Model) -> Model:
+        module = tf.Module()
+        module.model = features.module
+        module.words = GraphWords(self.tokenizer, self.max_seq_length, self.doc_stride)
+        module.vocabulary = tf.saved_model.Asset(self.tokenizer.vocab_file)
+        entities = GraphEntities(self.labels, self.tag_set.has_entities)
+
+        @tf.function(autograph=False, input_signature=[tf.TensorSpec([None], tf.string, "text")])
+        def tag(text):
+            spans = module.words.spans(text)
+            rows, places = module.words.rows(text, spans)
+            label_ids = tf.gather_nd(features.module.features(**rows)["label_ids"], places)
+            kinds, starts, ends = entities(label_ids, spans)
+            return {
+                "labels": kinds.to_tensor(),
+                "texts": cut(text, starts, ends).to_tensor(),
+                "starts": starts.to_tensor(-1),
+                "ends": ends.to_tensor(-1),
+            }
+
+        module.tag = tag
+        return Model(module, {"serving_default": tag, "features": features.module.features})
+
+    # ------------------------------------------------------------------------- what Python says
+
+    def tricky_samples(self) -> list[str]:
+        """Texts on which tokenizers, windows and offsets have been seen to differ."""
+        return [
+            "",
+            " \t\n\u3000",
+            "\u200b",
+            "Thé naïve café, ÀÉÎÕÜ; I\u0307stanbul ﬁne Ａ１ e\u0301 \u00ad-\u200b- ΟΔΟΣ",
+            "北京是中国的首都。日本語とかな, 한국어 อักษรไทย",
+            "I ❤️ it 🙂 👩‍👩‍👧 don't\x00stop\ufffd",
+            "literal [CLS] [SEP] [UNK] " + "a" * 201 + " ##s",
+            "Word, " * self.max_seq_length,
+            "unbelievably" * 9 + " " + "film " * (3 * self.max_seq_length),
+        ]
+
+    def answers(self, samples: Iterable[str]) -> list[Batch]:
+        """Batches of samples of like length through tokenizer, windows and the Keras model."""
+        texts = sorted(samples, key=len)
+        starts = range(0, len(texts), BATCH_SIZE)
+        return [self._answer(texts[start : start + BATCH_SIZE]) for start in starts]
+
+    def _answer(self, texts: list[str]) -> Batch:
+        examples = []
+        for text in texts:
+            spans = tuple(word_spans(text, self.tokenizer))
+            words = tuple(text[start:end] for start, end in spans)
+            source = AnnotatedText(0, text, None, {})
+            examples.append(TaggingExample(0, words, None, source, spans))
+        settings = self.tokenizer, {}, self.max_seq_length, self.doc_stride
+        rows = list(window_rows(examples, *settings))
+        if not rows:  # texts without a word: the model still answers something to no piece
+            rows = list(window_rows([TaggingExample(0, ("",), None)], *settings))
+            windows = []
+        else:
+            windows = [window for _, window in rows]
+        used = max(sum(row["input_mask"]) for row, _ in rows)
+        features = {
+            name: np.array([row[name][:used] for row, _ in rows], np.int32) for name in INPUTS
+        }
+        tensors = {name: tf.constant(features[name]) for name in FEATURES}
+        outputs = self.model(tensors, training=False)
+        label_ids = self._label_ids(outputs, features["label_mask"]).numpy()
+        labels = stitch(examples, windows, label_ids[: len(windows)], self.labels)
+        found = [self._entities(*both) for both in zip(examples, labels, strict=True)]
+        owners = [window.example for window in windows] or [0]
+        return Batch(texts, features, outputs["logits"].numpy(), label_ids, owners, found)
+
+    def _entities(self, example: TaggingExample, labels: list[str]) -> list[Entity]:
+        if self.tag_set.has_entities:
+            return example.by_characters(labels)
+        return [(label, *span) for label, span in zip(labels, example.spans, strict=True)]
+
+    def features_cases(self, batch: Batch) -> Iterator[Case]:
+        names = np.array([label.encode() for label in self.labels], object)
+        labels = np.where(batch.features["label_mask"] > 0, names[batch.label_ids], b"")
+        expected = {"label_ids": batch.label_ids, "labels": labels, "logits": batch.logits}
+        rows = [shown(batch.texts[owner]) for owner in batch.owners]
+        for name in ("serving_default", "features"):
+            yield Case(name, batch.features, expected, rows)
+
+    def text_cases(self, batch: Batch) -> Iterator[Case]:
+        shape = len(batch.texts), max(map(len, batch.entities))
+        labels, texts = np.full(shape, b"", object), np.full(shape, b"", object)
+        starts, ends = np.full(shape, -1, np.int32), np.full(shape, -1, np.int32)
+        for row, found in enumerate(batch.entities):
+            for n, (kind, start, end) in enumerate(found):
+                text = batch.texts[row][start:end]
+                labels[row, n], texts[row, n] = kind.encode(), text.encode()
+                starts[row, n], ends[row, n] = start, end
+        expected = {"labels": labels, "texts": texts, "starts": starts, "ends": ends}
+        given = {"text": np.array([text.encode() for text in batch.texts], object)}
+        yield Case("serving_default", given, expected, [shown(text) for text in batch.texts])
+        yield from list(self.features_cases(batch))[1:]

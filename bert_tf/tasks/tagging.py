@@ -1,0 +1,239 @@
+"""Tagging: what `run_tagger.py` does, importable.
+
+`run(config)` trains, evaluates, predicts and exports, and writes into output_dir
+
+    train|eval|predict.tf_record   the rows; a long sentence has several
+    model.ckpt-N                   training checkpoints; `final_model/` the weights alone
+    eval_results.txt               the scores of the dev set; metrics.json has every number
+    predictions.*                  the test file with predicted tags, in the form of the file
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import keras
+
+from bert_tf import checkpoints, filesystem, heads
+from bert_tf.data import records
+from bert_tf.data.records import RecordFile
+from bert_tf.data.tag_schemes import TagSet, is_tag, tag_set_of
+from bert_tf.data.tagging import TaggedFile, TaggingTask
+from bert_tf.data.tagging_features import Row, Window, stitch, window_rows
+from bert_tf.data.text_files import BadRows
+from bert_tf.export import export_model
+from bert_tf.export import tagging as export_tagging
+from bert_tf.tasks import result_files, tagging_objective
+from bert_tf.tasks.program import Program, Scores
+from bert_tf.tasks.tagging_config import TaggingConfig
+from bert_tf.training import Objective
+
+
+def run(config: TaggingConfig) -> dict[str, Any]:
+    """Trains, evaluates, predicts and exports, as the flags say.
+
+    Returns:
+      What was written: `metrics` (the content of metrics.json), and the paths `final_model`,
+      `eval_results`, `predictions`, `export`, each where it was made.
+
+    Raises:
+      ValueError: flags, files or checkpoint that do not fit together; the message says how to
+        mend it.
+      FloatingPointError: the loss became infinite or not a number.
+    """
+    return Tagger(config).run()
+
+
+class Split(NamedTuple):
+    """The sentences of a file, and their rows, each with its window."""
+
+    file: TaggedFile
+    rows: RecordFile
+    windows: Sequence[Window]
+
+
+class Tagged(NamedTuple):
+    """What the model says of a file: labels of the words of each sentence, and its mean loss."""
+
+    labels: Sequence[Sequence[str]]
+    loss: float
+
+
+class Tagger(Program[TaggingConfig]):
+    """Of the words of a sentence."""
+
+    def prepare(self) -> None:
+        config = self.config
+        self.task = TaggingTask(
+            config.task_name,
+            config.word_column,
+            config.tag_column,
+            config.text_column,
+            config.label_column,
+            config.tag_scheme,
+        )
+        used = None if config.do_train else self.source  # a model that is only used
+        noted = (checkpoints.saved_task(used) if used else None) or {}
+        self.use_crf = config.use_crf or bool(noted.get("use_crf"))
+        self.tag_set = self._tag_set(used, noted.get("tag_scheme"))
+        self.labels = list(self.tag_set.labels)
+        layer = "tagger with a CRF" if self.use_crf else "tagger"
+        self.head = f"{layer} for the {len(self.labels)} labels {', '.join(self.labels)}"
+        self.metrics["task_name"] = config.task_name
+
+    def _tag_set(self, used: str | None, scheme: str | None) -> TagSet:
+        """A used model's labels and scheme; else those of the flags and the training file."""
+        config = self.config
+        given, known = config.label_list(), checkpoints.saved_labels(used) if used else None
+        if known and given and known != given:
+            raise ValueError(
+                f"--labels={config.labels}, but {used} was trained for {','.join(known)}; "
+                "leave the flag out"
+            )
+        if known:
+            return tag_set_of(known, config.tag_scheme or scheme)
+        found = self.task.tag_set(
+            self.task.path(config.data_dir, "train"), BadRows(config.skip_bad_rows).add
+        )
+        if given is None:
+            return found
+        if found.has_entities and not all(is_tag(label, "IOB2") for label in given):
+            raise ValueError(
+                f"--labels={config.labels}: labels of entities are O, B-<type> and I-<type>"
+            )
+        return dataclasses.replace(found, labels=tuple(given))
+
+    def description(self) -> dict[str, Any]:
+        return {
+            "task_type": "tagging",
+            "task_name": self.config.task_name,
+            "max_seq_length": self.config.max_seq_length,
+            "doc_stride": self.config.stride,
+            "tag_scheme": self.tag_set.scheme,
+            "use_crf": self.use_crf,
+        }
+
+    def build_model(self) -> keras.Model:
+        if self.config.export_dir:
+            export_tagging.check_tokenizer(self.tokenizer)  # before it is trained in vain
+        return heads.tagger(self.bert_config, len(self.labels), self.use_crf)
+
+    def objective(self) -> Objective:
+        return tagging_objective.tagging(self.use_crf)
+
+    # --------------------------------------------------------------------------------- data
+
+    @functools.cache  # noqa: B019 - a program lives as long as its process
+    def _file(self, split: str) -> TaggedFile:
+        path = self.task.path(self.config.data_dir, split)
+        tagged = split != "test" or self.task.is_tagged(path)
+        bad_rows = BadRows(self.config.skip_bad_rows)
+        file = self.task.read(
+            path, self.tag_set, self.tokenizer, tagged=tagged, on_bad=bad_rows.add
+        )
+        if bad_rows.found:
+            print(f"{split}: {bad_rows}", flush=True)
+            self.metrics.setdefault("bad_rows", {})[split] = len(bad_rows.found)
+        return file
+
+    @functools.cache  # noqa: B019
+    def _split(self, split: str) -> Split:
+        """The rows of a split, written under the name that Google's programs have for them."""
+        name = {"train": "train", "dev": "eval", "test": "predict"}[split]
+        file, length = self._file(split), self.config.max_seq_length
+        ids = {label: number for number, label in enumerate(self.labels)}
+        windows: list[Window] = []
+
+        def rows() -> Iterator[Row]:
+            for row, window in window_rows(
+                file.examples, self.tokenizer, ids, length, self.config.stride
+            ):
+                windows.append(window)
+                yield row
+
+        path, spec = self.path(f"{name}.tf_record"), records.tagging_spec(length)
+        records.write(path, rows(), spec)
+        self.metrics.setdefault("data", {})[split] = {
+            "sentences": len(file.examples),
+            "rows": len(windows),
+            "repaired_tags": file.repaired,
+            "misaligned_entities": file.misaligned,
+        }
+        print(f"{file}; {len(windows)} rows of up to {length} pieces", flush=True)
+        return Split(file, RecordFile(path, spec), windows)
+
+    def training_rows(self) -> tuple[RecordFile, int]:
+        rows = self._split("train").rows
+        return rows, len(rows)
+
+    def training_files(self) -> Mapping[str, Sequence[str]]:
+        return {"the training data": [self._file("train").path]}
+
+    # --------------------------------------------------------------- evaluation, prediction
+
+    @property
+    def decisive(self) -> str:
+        return "f1" if self.tag_set.has_entities else "accuracy"
+
+    def dev_scores(self) -> Scores:
+        scores = self._scores("dev", self._tagged("dev", self.config.eval_batch_size))
+        return {name: value for name, value in scores.items() if name != "types"}
+
+    def _tagged(self, split: str, batch_size: int) -> Tagged:
+        """What the model as it is says of a split."""
+        file, rows, windows = self._split(split)
+        what = "predict" if split == "test" else "evaluate"
+        results = [found for _, found in self.loop.forward(rows, batch_size, what)]
+        ids = (row for found in results for row in found["label_ids"])
+        loss, weight = (sum(float(r[n].sum()) for r in results) for n in ("loss", "weight"))
+        return Tagged(stitch(file.examples, windows, ids, self.labels), loss / weight)
+
+    def _scores(self, split: str, tagged: Tagged) -> dict[str, Any]:
+        return self._file(split).scores(tagged.labels) | {"loss": tagged.loss}
+
+    def evaluate(self) -> None:
+        scores = self._scores("dev", self._tagged("dev", self.config.eval_batch_size))
+        self.metrics["eval"] = {"sentences": len(self._file("dev").examples)} | scores
+        types = scores.pop("types", {})
+        values = {f"eval_{name}": value for name, value in scores.items()}
+        for kind, of_kind in types.items():
+            values |= {f"eval_{kind}_{name}": value for name, value in of_kind.items()}
+        text = result_files.eval_results(values | {"global_step": self.metrics["global_step"]})
+        self.write("eval_results", "eval_results.txt", text)
+        print(f"***** Eval results *****\n{text}", end="", flush=True)
+
+    def predict(self) -> None:
+        tagged, file = self._tagged("test", self.config.predict_batch_size), self._file("test")
+        name = f"predictions{os.path.splitext(file.path)[1]}"
+        self.write("predictions", name, file.predictions(tagged.labels))
+        metrics: dict[str, Any] = {"sentences": len(file.examples)}
+        if all(example.labels is not None for example in file.examples):
+            metrics |= self._scores("test", tagged)
+        self.metrics["predict"] = metrics
+
+    def export(self) -> None:
+        config = self.config
+        servable = export_tagging.Tagger(
+            self.model,
+            self.bert_config,
+            self.tokenizer,
+            config.max_seq_length,
+            self.tag_set,
+            self.use_crf,
+            config.stride,
+        )
+        there = (
+            split
+            for split in ("train", "dev", "test")
+            if filesystem.is_file(self.task.path(config.data_dir, split))
+        )
+        split = next(there, None)
+        texts = [e.text for e in self._file(split).examples[:32]] if split else []
+        self.written["export"] = export_model(
+            servable, config.export_dir, texts, run_dir=config.output_dir
+        )
+        print(f"Exported and verified: {self.written['export']}", flush=True)

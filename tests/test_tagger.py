@@ -1,0 +1,295 @@
+"""The tagger as people use it: one command on files, and what it leaves behind."""
+
+import dataclasses
+import json
+import random
+import shutil
+from pathlib import Path
+
+import pytest
+import seqeval.metrics
+import tensorflow as tf
+
+from bert_tf import checkpoints
+from bert_tf.export import program
+from bert_tf.export.export_config import ExportConfig
+from bert_tf.tasks import tagging
+from bert_tf.tasks.tagging_config import TaggingConfig
+
+TINY = Path(__file__).parent / "tiny"
+FILES = {
+    "bert_config_file": str(TINY / "bert_config.json"),
+    "vocab_file": str(TINY / "vocab.txt"),
+}
+MAX_SEQ_LENGTH = 16  # of up to 30 words in a sentence
+PHRASES = [
+    (["he"], ["B-WHO"]),
+    (["she"], ["B-WHO"]),
+    (["film"], ["B-WHAT"]),
+    (["great", "story"], ["B-WHAT", "I-WHAT"]),
+    *(([word], ["O"]) for word in ("liked", "saw", "the", "and", "never", "today", "b")),
+]
+LABELS = ["O", "B-WHAT", "B-WHO", "I-WHAT", "I-WHO"]
+
+
+def sentences(count, seed):
+    rng = random.Random(seed)
+    for _ in range(count):
+        phrases = rng.choices(PHRASES, k=rng.choice([3, 5, 8, 20]))
+        yield tuple(sum(parts, []) for parts in zip(*phrases, strict=True))
+
+
+def write_data(folder, kind):
+    folder.mkdir()
+    for split, count in (("train", 64), ("dev", 16), ("test", 16)):
+        made = list(sentences(count, split))
+        if kind == "conll":
+            text = "".join(
+                "".join(f"{word} x {tag}\n" for word, tag in zip(*s, strict=True)) + "\n"
+                for s in made
+            )
+            (folder / f"{split}.txt").write_text(text)
+        else:
+            rows = ["id\ttext\tlabel"]
+            rows += [
+                f"{i}\t{' '.join(words)}\t{' '.join(tags)}" for i, (words, tags) in enumerate(made)
+            ]
+            (folder / f"{split}.tsv").write_text("\n".join(rows) + "\n")
+    return folder
+
+
+def config(data_dir, output_dir, **changes):
+    values = {
+        "task_name": "conll",
+        "data_dir": str(data_dir),
+        "output_dir": str(output_dir),
+        "max_seq_length": MAX_SEQ_LENGTH,
+        "train_batch_size": 8,
+        "learning_rate": 5e-3,
+        "num_train_epochs": 6,
+        **FILES,
+    }
+    return TaggingConfig(**values | changes)
+
+
+@pytest.fixture(scope="module", params=["conll", "tsv"])
+def trained(request, tmp_path_factory):
+    """One whole run: CoNLL columns with a softmax, or a table with a CRF."""
+    folder = tmp_path_factory.mktemp(request.param)
+    flags = {"task_name": request.param}
+    if request.param == "tsv":
+        export_dir = str(folder / "export")
+        flags |= {"text_column": "text", "use_crf": True, "export_dir": export_dir}
+    data = write_data(folder / "data", request.param)
+    run = config(data, folder / "run", do_train=True, do_eval=True, do_predict=True, **flags)
+    return run, tagging.run(run)
+
+
+def columns(path, kind):
+    """Tags of the test file, and the predicted ones behind them."""
+    text = Path(path).read_text()
+    if kind == "tsv":
+        rows = [row.split("\t") for row in text.splitlines()[1:]]
+        return [row[2].split() for row in rows], [row[3].split() for row in rows]
+    blocks = [[line.split() for line in b.splitlines()] for b in text.strip().split("\n\n")]
+    return [[r[2] for r in b] for b in blocks], [[r[3] for r in b] for b in blocks]
+
+
+def test_predictions_are_the_file_with_one_more_column(trained):
+    run, result = trained
+    given = next(Path(run.data_dir).glob("test.*")).read_text().splitlines()
+    separator = "\t" if run.task_name == "tsv" else " "
+    written = Path(result["predictions"]).read_text().splitlines()
+    assert [line.rpartition(separator)[0] for line in written] == given
+
+
+def test_scores_are_those_of_seqeval(trained):
+    run, result = trained
+    tags, predicted = columns(result["predictions"], run.task_name)
+    scores = result["metrics"]["predict"]
+    assert scores["f1"] == pytest.approx(seqeval.metrics.f1_score(tags, predicted))
+    assert scores["accuracy"] == pytest.approx(seqeval.metrics.accuracy_score(tags, predicted))
+    report = seqeval.metrics.classification_report(tags, predicted, output_dict=True)
+    for kind, values in scores["types"].items():
+        assert values["recall"] == pytest.approx(report[kind]["recall"])
+        assert values["support"] == report[kind]["support"]
+    assert scores["f1"] > 0.9  # the words alone tell the tags
+    assert -1e-3 < scores["loss"] < 1
+
+
+def test_evaluation_file(trained):
+    _, result = trained
+    lines = Path(result["eval_results"]).read_text().splitlines()
+    values = dict(line.split(" = ") for line in lines)
+    scores = result["metrics"]["eval"]
+    for name in ("f1", "precision", "recall", "accuracy", "loss", "support"):
+        assert float(values[f"eval_{name}"]) == scores[name]
+    assert float(values["eval_WHO_f1"]) == scores["types"]["WHO"]["f1"]
+    assert int(values["global_step"]) == result["metrics"]["train"]["steps"]
+
+
+def test_what_lies_beside_the_weights(trained):
+    run, result = trained
+    assert checkpoints.saved_labels(result["final_model"]) == LABELS
+    assert checkpoints.saved_task(result["final_model"]) == {
+        "task_type": "tagging",
+        "task_name": run.task_name,
+        "max_seq_length": MAX_SEQ_LENGTH,
+        "doc_stride": 7,
+        "tag_scheme": "IOB2",
+        "use_crf": run.use_crf,
+    }
+    data = result["metrics"]["data"]["test"]
+    assert data["rows"] > data["sentences"] == 16  # long sentences have several windows
+
+
+def test_evaluating_and_predicting_later_gives_the_same(trained, tmp_path):
+    """From the final model, which says by itself whether it has a CRF."""
+    run, result = trained
+    before = {name: Path(result[name]).read_text() for name in ("eval_results", "predictions")}
+    later = TaggingConfig(
+        task_name=run.task_name,
+        data_dir=run.data_dir,
+        text_column=run.text_column,
+        init_checkpoint=result["final_model"],
+        output_dir=str(tmp_path),
+        max_seq_length=MAX_SEQ_LENGTH,
+        do_eval=True,
+        do_predict=True,
+    )
+    again = tagging.run(later)
+    after = {name: Path(again[name]).read_text() for name in before}
+    assert after["predictions"] == before["predictions"]
+    scores, scores_before = (
+        [line for line in texts["eval_results"].splitlines() if "global_step" not in line]
+        for texts in (after, before)
+    )
+    assert scores == scores_before
+
+
+def test_a_finished_run_is_not_trained_again(trained, tmp_path, capsys):
+    run, result = trained
+    before = Path(result["eval_results"]).read_text()
+    again = tagging.run(dataclasses.replace(run, export_dir=None))
+    assert "Training has already finished" in capsys.readouterr().out
+    assert Path(again["eval_results"]).read_text() == before
+
+
+def test_texts_without_entities_are_predicted_by_characters(trained, tmp_path):
+    """A model of one form of files, used on another; its labels are known without training data."""
+    run, result = trained
+    text = "Today he saw the  great story"
+    (tmp_path / "test.jsonl").write_text(json.dumps({"id": 7, "text": text}) + "\n")
+    flags = {"task_name": "jsonl", "init_checkpoint": result["final_model"], "do_predict": True}
+    again = tagging.run(config(tmp_path, tmp_path / "run", **flags))
+    [line] = Path(again["predictions"]).read_text().splitlines()
+    row = json.loads(line)
+    assert row["id"] == 7 and row["text"] == text
+    assert [(e["text"], e["label"]) for e in row["label"]] == [
+        ("he", "WHO"),
+        ("great story", "WHAT"),
+    ]
+    assert all(text[e["start"] : e["end"]] == e["text"] for e in row["label"])
+    assert again["metrics"]["predict"] == {"sentences": 1}  # there is nothing to compare with
+
+
+def test_exported_models_find_entities(trained, tmp_path):
+    """By --export_dir, or later from the checkpoint; each was compared with Python's answers."""
+    run, result = trained
+    path = result.get("export")
+    assert bool(path) == run.use_crf
+    if not path:
+        flags = {"checkpoint": result["final_model"], "export_dir": str(tmp_path)}
+        path = program.run(ExportConfig(**flags))
+    serve = tf.saved_model.load(path).signatures["serving_default"]
+    texts = [
+        "",
+        "é \U0001f642 he liked the story. She saw the  great\u200b story " + "today " * 40 + "film",
+    ]
+    answer = {name: value.numpy().tolist() for name, value in serve(tf.constant(texts)).items()}
+    assert set(answer) == {"labels", "texts", "starts", "ends"}
+    assert answer["starts"][0] == [-1] * len(answer["starts"][0])
+    assert set(answer["labels"][0]) == {b""}
+    spans = zip(answer["starts"][1], answer["ends"][1], answer["texts"][1], strict=True)
+    assert all(texts[1][start:end] == text.decode() for start, end, text in spans)
+    found = list(zip(answer["texts"][1], answer["labels"][1], strict=True))
+    assert (b"he", b"WHO") in found and (b"film", b"WHAT") in found
+    assert ("great\u200b story".encode(), b"WHAT") in found
+
+
+def test_classes_of_words_are_judged_by_accuracy(tmp_path):
+    """Parts of speech, given labels, the best checkpoint; a bad sentence left out and said."""
+    data = tmp_path / "data"
+    data.mkdir()
+    rows = ["the film\tDET NOUN", "he saw it\tPRON VERB PRON", "a book\tDET NOUN"] * 3
+    for split in ("train", "dev"):
+        (data / f"{split}.tsv").write_text("\n".join(["text\tlabel", *rows]) + "\n")
+    with (data / "train.tsv").open("a") as file:
+        file.write("two words\tNOUN\n")
+    run = config(
+        data,
+        tmp_path / "run",
+        task_name="tsv",
+        labels="DET,NOUN,PRON,VERB,X",
+        num_train_epochs=4,
+        train_batch_size=3,
+        eval_steps=4,
+        skip_bad_rows=True,
+        do_train=True,
+        do_eval=True,
+    )
+    metrics = tagging.run(run)["metrics"]
+    assert metrics["bad_rows"] == {"train": 1}
+    assert set(metrics["eval"]) == {"sentences", "accuracy", "loss"}
+    assert metrics["best_checkpoint"].endswith(f"model.ckpt-{metrics['global_step']}")
+    task = checkpoints.saved_task(str(tmp_path / "run"))
+    assert task["tag_scheme"] == "none"
+    assert checkpoints.saved_labels(str(tmp_path / "run")) == ["DET", "NOUN", "PRON", "VERB", "X"]
+
+
+@pytest.mark.parametrize(
+    "flags, message",
+    [
+        ({"task_name": "tsv"}, "train.tsv: cannot be read"),
+        ({"task_name": "jsonl", "tag_scheme": "IOB2"}, "--tag_scheme=IOB2 is for .*conll or tsv"),
+        ({"task_name": "tsv", "tag_column": 2}, "--tag_column=2 is for --task_name=conll"),
+        ({"label_column": "tags"}, "--label_column=tags is for --task_name=tsv"),
+        ({"tag_column": 5}, "train.txt:1: there are 3 columns, so that --tag_column=5"),
+        ({"word_column": 2}, "train.txt:1: .*column 2 for both"),
+        ({"doc_stride": 0}, "--doc_stride=0: give 1 or more"),
+        ({"labels": "O,O"}, "--labels=O,O: give two or more different labels"),
+        ({"labels": "O,WHO"}, "--labels=O,WHO: labels of entities are O, B-<type>"),
+        ({"labels": "O,B-WHO,I-WHO"}, r"train.txt:\d+: unknown tag 'B-WHAT'"),
+        ({"do_train": False}, "holds no checkpoint; train first"),
+        ({"do_train": False, "do_eval": False}, "At least one of"),
+        (
+            {"keep_special_tokens": True, "export_dir": "x"},
+            "a tagger with --keep_special_tokens cannot be exported",
+        ),
+        ({"max_seq_length": 65}, "--max_seq_length=65 exceeds this model's 64 positions"),
+    ],
+)
+def test_bad_input_is_one_clear_error(tmp_path, flags, message):
+    data = write_data(tmp_path / "data", "conll")
+    with pytest.raises(ValueError, match=message):
+        tagging.run(config(data, tmp_path / "run", **{"do_train": True, "do_eval": True} | flags))
+
+
+def test_bad_files_are_one_clear_error(trained, tmp_path):
+    run, result = trained
+    data = shutil.copytree(run.data_dir, tmp_path / "data")
+    used = {
+        "task_name": run.task_name,
+        "text_column": run.text_column,
+        "init_checkpoint": result["final_model"],
+        "do_predict": True,
+    }
+    test = next(data.glob("test.*"))
+    test.write_text(test.read_text().replace("B-WHO", "B-HOW"))
+    with pytest.raises(ValueError, match=rf"{test}:\d+: unknown tag 'B-HOW'.* Did you mean"):
+        tagging.run(config(data, tmp_path / "run", **used))
+    with pytest.raises(ValueError, match="--labels=O,B-WHO, but .* was trained for O,B-WHAT"):
+        tagging.run(config(data, tmp_path / "run", **used, labels="O,B-WHO"))
+    test.write_text("")
+    with pytest.raises(ValueError, match=str(test)):
+        tagging.run(config(data, tmp_path / "run", **used))
