@@ -135,7 +135,6 @@ class RunConfig:
         0,
         "Evaluate every so many steps of training; the checkpoint that was best by the task's "
         "metric becomes the final model. 0 evaluates once, after training.",
-        free=True,
     )
     early_stopping_patience: int = cli_flag(
         0,

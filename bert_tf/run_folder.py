@@ -33,9 +33,14 @@ def write_json(path: str, value: Any) -> None:
 
 
 def merge_json(path: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Adds `values` to the object in a file, if it is there, and returns the whole."""
-    before = read_json(path, dict) if filesystem.is_file(path) else {}
-    whole = before | dict(values)
+    """Adds `values` to the object in a file, if it is there, and returns the whole.
+
+    Of what is an object itself, the members are added.
+    """
+    whole = read_json(path, dict) if filesystem.is_file(path) else {}
+    for name, value in values.items():
+        both = isinstance(value, Mapping) and isinstance(whole.get(name), Mapping)
+        whole[name] = {**whole[name], **value} if both else value
     write_json(path, whole)
     return whole
 

@@ -167,7 +167,7 @@ def test_several_labels_a_row(tmp_path):
     with pytest.raises(BadRow, match=r"dev\.csv:2: unknown label 'read'\. Did you mean 'red'"):
         save(tmp_path, "dev.csv", "text,label\na,big|read\n")
         DelimitedTask("csv", "text", problem_type="multilabel").examples(str(tmp_path), "dev")
-    with pytest.raises(BadRow, match=r"train\.jsonl:1: a label in \['a\|b'\] holds '\|'"):
+    with pytest.raises(BadRow, match=r"train\.jsonl:1: .*text without '\|', not 'a\|b'"):
         save(tmp_path, "train.jsonl", '{"text": "a", "label": ["a|b"]}\n')
         DelimitedTask("jsonl", "text", problem_type="multilabel").labels(str(tmp_path))
 

@@ -24,6 +24,7 @@ GOOGLE, HUGGING_FACE, KERAS = "google", "huggingface", "keras"
 FORMATS = (GOOGLE, HUGGING_FACE, KERAS)
 
 STATE_FILE = "checkpoint"  # TensorFlow's note of the latest checkpoint in a folder
+BEST_FILE = "best_checkpoint.json"  # a run's note of its best checkpoint
 VOCAB_FILE = "vocab.txt"
 SPM_MODEL_FILE = "spiece.model"
 LABELS_FILE = "labels.json"  # a classifier's labels, a JSON list in the order of its outputs
@@ -191,7 +192,7 @@ def is_plain_name(name: Any) -> bool:
 
 
 def _weights_in(folder: str) -> str | None:
-    for name in state_names(folder):
+    for name in [*_best_name(folder), *state_names(folder)]:
         if filesystem.is_file(os.path.join(folder, f"{name}.index")):
             return os.path.join(folder, name)
     # What is hidden is another program's, or an interrupted save's.
@@ -204,6 +205,13 @@ def _weights_in(folder: str) -> str | None:
     if len(names) > 1:
         raise ValueError(f"{folder} holds several checkpoints ({', '.join(names)}); name one")
     return os.path.join(folder, names[0]) if names else None
+
+
+def _best_name(folder: str) -> list[str]:
+    """The checkpoint that was best on the development set, where a run has noted one."""
+    path = os.path.join(folder, BEST_FILE)
+    name = read_json(path, dict).get("checkpoint") if filesystem.is_file(path) else None
+    return [name] if isinstance(name, str) and is_plain_name(name) else []
 
 
 def state_names(folder: str) -> list[str]:

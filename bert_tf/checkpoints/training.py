@@ -20,9 +20,8 @@ from bert_tf.checkpoints.files import (
     remove_tree,
     write_file,
 )
-from bert_tf.checkpoints.location import STATE_FILE, state_names
+from bert_tf.checkpoints.location import BEST_FILE, STATE_FILE, state_names
 
-BEST_FILE = "best_checkpoint.json"
 T = TypeVar("T")
 
 

@@ -148,7 +148,9 @@ def _table(
     path: str, rows: Iterator[tuple[int, list[str]]], columns: list[str], bad_rows: BadRows
 ) -> Iterator[tuple[int, Cells]]:
     """Names the cells of a table after its first row."""
-    _, header = next(rows, (1, []))
+    first, header = next(rows, (1, []))
+    if first != 1:
+        raise BadRow(path, 1, "the header, which names the columns, cannot be read")
     if not any(header):
         raise BadRow(path, 1, f"the file is empty; its first row must name {', '.join(columns)}")
     for column in columns:
@@ -221,16 +223,23 @@ def _jsonl(
     path: str, columns: list[str], bad_rows: BadRows, list_column: str | None
 ) -> Iterator[tuple[int, Cells]]:
     for line, row in json_rows(path, bad_rows.add):
-        if list_column is not None and isinstance(names := row.get(list_column), list):
-            row = row | {list_column: LABEL_SEPARATOR.join(map(str, names))}
-            if any(LABEL_SEPARATOR in str(name) for name in names):
-                problem = f"a label in {names!r:.80} holds {LABEL_SEPARATOR!r}"
-                bad_rows.add(BadRow(path, line, problem))
-                continue
         try:
+            if list_column is not None and isinstance(row.get(list_column), list):
+                row = row | {list_column: _joined(row[list_column], list_column)}
             yield line, {column: text_of(row, column) for column in columns}
         except ValueError as error:
             bad_rows.add(BadRow(path, line, str(error)))
+
+
+def _joined(names: list[object], column: str) -> str:
+    """A list of labels as the cell of a table would hold it."""
+    for name in names:
+        if not isinstance(name, str) or not name.strip() or LABEL_SEPARATOR in name:
+            raise ValueError(
+                f"column {column!r}: a label in a list is text without {LABEL_SEPARATOR!r}, "
+                f"not {name!r:.40}"
+            )
+    return LABEL_SEPARATOR.join(map(str, names))
 
 
 KINDS = ("csv", "tsv", "jsonl")

@@ -117,6 +117,8 @@ class SentenceTask(ABC):
         examples = []
         for row in self.rows(path, split, bad_rows):
             problem = None if row.label is None else self._label_problem(row.label, labels)
+            if any(character in row.guid for character in "\t\r\n"):
+                problem = f"the id {row.guid!r} holds a tab or a line break"
             if problem:
                 bad_rows.add(BadRow(path, row.line, problem))
                 continue

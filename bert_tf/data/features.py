@@ -38,6 +38,10 @@ class Packing:
     def __post_init__(self) -> None:
         if self.long_text not in LONG_TEXT:
             raise ValueError(f"--long_text={self.long_text} must be one of {', '.join(LONG_TEXT)}")
+        if self.long_text == "windows" and self.max_seq_length < 4:
+            raise ValueError(
+                f"--max_seq_length={self.max_seq_length} has no room for a window; use 4 or more"
+            )
         if self.window_stride is not None and self.long_text != "windows":
             raise ValueError(
                 f"--window_stride={self.window_stride} is for --long_text=windows, "

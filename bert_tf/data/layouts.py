@@ -47,7 +47,11 @@ class Tsv:
     ) -> Iterator[tuple[int, list[str], dict[Column, int]]]:
         """Line, cells and the position of each column, for every row that is kept."""
         rows = tsv_rows(path, bad_rows.add)
-        header = next(rows, (1, [""]))[1] if self.header else [""] * self.columns
+        header = [""] * self.columns
+        if self.header:
+            line, header = next(rows, (1, [""]))
+            if line != 1:
+                raise BadRow(path, 1, "the header, which names the columns, cannot be read")
         keep, kept_value = self.keep or (None, "")
         used = (self.text_a, self.text_b, self.label, self.guid, keep)
         at = {column: _position(column, header, path) for column in used if column is not None}

@@ -12,7 +12,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -63,6 +62,7 @@ class Classifier(Program[ClassificationConfig]):
     def prepare(self) -> None:
         config = self.config
         self.task, self.labels = sentence_data.choose(config, self.source)
+        sentence_data.check_flags(config, self.task, self.source)
         self.packing = Packing(config.max_seq_length, config.long_text, config.window_stride)
         self.head = (
             f"classifier for the {len(self.labels) or 'numeric'} labels of "
@@ -94,8 +94,10 @@ class Classifier(Program[ClassificationConfig]):
 
     # --------------------------------------------------------------------------------- data
 
-    @functools.cache  # noqa: B019 - a program lives as long as its process
     def _examples(self, split: str) -> list[InputExample]:
+        return self.once(self._read, split)
+
+    def _read(self, split: str) -> list[InputExample]:
         bad_rows = BadRows(self.config.skip_bad_rows)
         examples = self.task.examples(self.config.data_dir, split, bad_rows)
         if bad_rows.found:
@@ -108,8 +110,10 @@ class Classifier(Program[ClassificationConfig]):
             )
         return examples
 
-    @functools.cache  # noqa: B019
     def _file(self, split: str) -> FeatureFile:
+        return self.once(self._write_rows, split)
+
+    def _write_rows(self, split: str) -> FeatureFile:
         """The rows of a split, written under the name that Google's program has for them."""
         part, _, rest = split.partition("_")
         names = {"train": "train", "dev": "eval", "test": "predict"}
@@ -138,7 +142,10 @@ class Classifier(Program[ClassificationConfig]):
 
     def training_files(self) -> Mapping[str, Sequence[str]]:
         self._examples("train")  # says what is wrong with them, if anything is
-        return {"the training data": self.task.files(self.config.data_dir, "train")}
+        files = {"the training data": self.task.files(self.config.data_dir, "train")}
+        if self.config.eval_steps:  # then it decides which weights are the best
+            files["the development data"] = self.task.files(self.config.data_dir, "dev")
+        return files
 
     def _splits(self, part: str) -> list[str]:
         """`dev` or `test`, and the further ones of the task that are there."""
@@ -195,9 +202,8 @@ class Classifier(Program[ClassificationConfig]):
                     "--restart_on_collapse tries the next seed by itself.",
                     flush=True,
                 )
-        path = write_report(self.config, self.task, evaluated, self.metrics)
+        path = write_report(self.config, self.run_dir, self.task, evaluated, self.metrics)
         self.written["report"] = path
-        print(f"Report: {path}", flush=True)
 
     # --------------------------------------------------------------------------- prediction
 
@@ -221,7 +227,9 @@ class Classifier(Program[ClassificationConfig]):
             self.metrics[f"predict{suffix}"] = metrics
             answers = [self.labels[i] for i in outputs.argmax(1)] if self.labels else outputs[:, 0]
             made = submission(task_name, split, evaluated.examples, list(answers))
-            if made is not None:
+            if made is not None and self.metrics.get("bad_rows", {}).get(split):
+                print(f"{split}: no submission, because rows were left out", flush=True)
+            elif made is not None:
                 file, text = made
                 filesystem.make_dir(self.path("submission"))
                 self.write(f"submission{suffix}", f"submission/{file}", text)
@@ -243,6 +251,5 @@ class Classifier(Program[ClassificationConfig]):
         )
         samples = [(e.text_a, e.text_b) for e in examples]
         self.written["export"] = export_model(
-            servable, config.export_dir, samples, run_dir=config.output_dir
+            servable, config.export_dir, samples, run_dir=self.run_dir
         )
-        print(f"Exported and verified: {self.written['export']}", flush=True)

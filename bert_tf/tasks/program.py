@@ -23,6 +23,7 @@ from bert_tf import checkpoints, distribution, filesystem, run_folder, training
 from bert_tf.checkpoints.training import CheckpointManager
 from bert_tf.config import BertConfig
 from bert_tf.data.records import RecordFile
+from bert_tf.export.finetuned import run_dir
 from bert_tf.run_config import RunConfig
 from bert_tf.tasks import pretrained
 from bert_tf.tokenization import Tokenizer
@@ -30,6 +31,7 @@ from bert_tf.tokenization import Tokenizer
 join = tf.io.gfile.join
 Config = TypeVar("Config", bound=RunConfig)
 Scores = Mapping[str, Any]
+Made = TypeVar("Made")
 
 
 class Program(ABC, Generic[Config]):
@@ -38,6 +40,7 @@ class Program(ABC, Generic[Config]):
     Attributes:
       config: the flags.
       manager: the checkpoints of output_dir.
+      run_dir: where run.json and the curves of the training lie.
       source: the checkpoint that is evaluated, used or continued: the latest of this run, else
         what it starts from; None for random weights.
       bert_config, tokenizer, model: the parts that flags and `source` choose.
@@ -52,7 +55,14 @@ class Program(ABC, Generic[Config]):
         self.config = config
         filesystem.make_dir(config.output_dir)
         self.manager = CheckpointManager(config.output_dir)
-        self.source = self.manager.latest() or config.init_checkpoint
+        own = self.manager.latest()
+        if not config.do_train:  # what training chose, where it was evaluated on the way
+            own = self.manager.best() or own
+        self.source = own or config.init_checkpoint
+        self.run_dir = config.output_dir
+        if not config.do_train and self.source is not None:
+            self.run_dir = run_dir(self.source)
+        self._made: dict[Any, Any] = {}
         self.labels: list[str] = []
         self.metrics: dict[str, Any] = {}
         self.written: dict[str, Any] = {}
@@ -134,6 +144,8 @@ class Program(ABC, Generic[Config]):
         metrics = run_folder.merge_json(self.path("metrics.json"), self.metrics)
         if config.export_dir:
             self.export()  # whose card tells the metrics
+        for name, path in self.written.items():
+            print(f"{name}: {path}", flush=True)
         return self.written | {"metrics": metrics}
 
     def train(self) -> None:
@@ -221,6 +233,13 @@ class Program(ABC, Generic[Config]):
                 f"{self.source} holds no {self.head}; train first with --do_train=true"
             )
         self.metrics["global_step"] = checkpoints.global_step(self.source)
+
+    def once(self, make: Callable[[str], Made], split: str) -> Made:
+        """`make(split)`, called the first time only."""
+        key = make.__name__, split
+        if key not in self._made:
+            self._made[key] = make(split)
+        return self._made[key]
 
     def path(self, file: str) -> str:
         """Of a file in output_dir."""

@@ -16,10 +16,14 @@ from bert_tf.tasks.evaluated import Evaluated
 
 
 def write_report(
-    config: RunConfig, task: SentenceTask, evaluated: Evaluated, metrics: Mapping[str, Any]
+    config: RunConfig,
+    run_dir: str,
+    task: SentenceTask,
+    evaluated: Evaluated,
+    metrics: Mapping[str, Any],
 ) -> str:
-    """Writes `<output_dir>/report.html` and returns its path."""
-    run_file = tf.io.gfile.join(config.output_dir, run_folder.RUN_FILE)
+    """Writes `<output_dir>/report.html` on the model trained in `run_dir`; returns its path."""
+    run_file = tf.io.gfile.join(run_dir, run_folder.RUN_FILE)
     run = read_json(run_file, dict) if filesystem.is_file(run_file) else {}
     outputs = evaluated.outputs[:, 0] if task.regression else evaluated.outputs
     page = reporting.render(
@@ -31,7 +35,7 @@ def write_report(
             expected=evaluated.truth(task),
             outputs=outputs,
             metrics={k: v for k, v in metrics.items() if k != "data"},
-            curves=read_scalars(config.output_dir),
+            curves=read_scalars(run_dir),
             flags=run.get("flags") or config.bound(),
             versions=run.get("versions", {}),
             fingerprints=run.get("data_sha256", {}),

@@ -14,6 +14,7 @@ from typing import Any
 import tensorflow as tf
 
 from bert_tf import filesystem, run_folder
+from bert_tf.checkpoints.training import CheckpointManager
 from bert_tf.tasks.classification_config import ClassificationConfig
 from bert_tf.tasks.program import Program
 
@@ -29,8 +30,14 @@ def run_seeds(
       As `Program.run`, of the best model; `seeds` is the path of seeds.json.
 
     Raises:
-      ValueError: `--restart_on_collapse` found nothing but collapsed runs.
+      ValueError: `--restart_on_collapse` found nothing but collapsed runs, or output_dir is that
+        of a single run.
     """
+    if CheckpointManager(config.output_dir).latest():
+        raise ValueError(
+            f"--output_dir={config.output_dir} holds the checkpoints of one run; give another "
+            "--output_dir for --num_seeds and --restart_on_collapse"
+        )
     filesystem.make_dir(config.output_dir)
     runs, restarts, seed = [], 0, config.random_seed
     while len(runs) - restarts < config.num_seeds:

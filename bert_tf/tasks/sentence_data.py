@@ -68,6 +68,38 @@ def _own_files(config: ClassificationConfig, known: list[str] | None) -> Sentenc
     return dataclasses.replace(task, classes=tuple(found))
 
 
+def check_flags(config: ClassificationConfig, task: SentenceTask, source: str | None) -> None:
+    """Raises ValueError for flags that this task, or the model that is used, does not follow."""
+    of_classes: dict[str, object] = {"restart_on_collapse": config.restart_on_collapse}
+    if task.regression:
+        of_classes |= {"label_smoothing": config.label_smoothing, "labels": config.labels}
+    for name, value in of_classes.items():
+        if value and task.problem_type != "classification":
+            raise ValueError(f"--{name}={value} is for classes, not for {task.problem_type}")
+    if config.window_pooling != "mean" and config.long_text != "windows":
+        raise ValueError(f"--window_pooling={config.window_pooling} is for --long_text=windows")
+    if config.do_train or source is None:
+        return
+    noted = checkpoints.saved_task(source) or {}
+    now = {
+        "task_type": task.problem_type,
+        "long_text": config.long_text,
+        "window_stride": config.window_stride,
+    }
+    for name, wanted in now.items():
+        if name in noted and noted[name] != wanted:
+            flag = "problem_type" if name == "task_type" else name
+            raise ValueError(
+                f"--{flag}={wanted}, but {source} was trained with {noted[name]}: give that"
+            )
+    if noted.get("max_seq_length", config.max_seq_length) != config.max_seq_length:
+        print(
+            f"Note: trained with --max_seq_length={noted['max_seq_length']}, "
+            f"used with {config.max_seq_length}.",
+            flush=True,
+        )
+
+
 def targets(
     examples: Sequence[InputExample], task: SentenceTask, labels: Sequence[str]
 ) -> np.ndarray:
@@ -86,7 +118,8 @@ def class_weights(
 ) -> list[float] | None:
     """What `--class_weights` says: a number for each label, or None.
 
-    `balanced` makes the classes count alike: examples / (labels * examples of the label).
+    `balanced` makes the classes count alike: examples / (labels * examples of the label), an
+    example being one however many windows its text has.
 
     Raises:
       ValueError: the flag does not fit the task; the message names it.

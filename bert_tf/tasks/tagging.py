@@ -11,7 +11,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -127,8 +126,10 @@ class Tagger(Program[TaggingConfig]):
 
     # --------------------------------------------------------------------------------- data
 
-    @functools.cache  # noqa: B019 - a program lives as long as its process
     def _file(self, split: str) -> TaggedFile:
+        return self.once(self._read, split)
+
+    def _read(self, split: str) -> TaggedFile:
         path = self.task.path(self.config.data_dir, split)
         tagged = split != "test" or self.task.is_tagged(path)
         bad_rows = BadRows(self.config.skip_bad_rows)
@@ -140,8 +141,10 @@ class Tagger(Program[TaggingConfig]):
             self.metrics.setdefault("bad_rows", {})[split] = len(bad_rows.found)
         return file
 
-    @functools.cache  # noqa: B019
     def _split(self, split: str) -> Split:
+        return self.once(self._write_rows, split)
+
+    def _write_rows(self, split: str) -> Split:
         """The rows of a split, written under the name that Google's programs have for them."""
         name = {"train": "train", "dev": "eval", "test": "predict"}[split]
         file, length = self._file(split), self.config.max_seq_length
