@@ -21,9 +21,10 @@ from absl import flags
 from bert_tf import checkpoints, cli
 from bert_tf.config import BertConfig
 from bert_tf.modeling import BertModel
-from bert_tf.tasks import classification, feature_extraction
+from bert_tf.tasks import classification, feature_extraction, question_answering
 from bert_tf.tasks.classification_config import ClassificationConfig
 from bert_tf.tasks.feature_extraction_config import FeatureExtractionConfig
+from bert_tf.tasks.question_answering_config import QuestionAnsweringConfig
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -32,6 +33,7 @@ THIS_SUITE = ("bash scripts/test.sh", "python -m pytest -m slow")
 BENCHMARK = "python benchmarks/"
 PROGRAMS = {
     "run_classifier.py": (ClassificationConfig, classification.run),
+    "run_squad.py": (QuestionAnsweringConfig, question_answering.run),
     "extract_features.py": (FeatureExtractionConfig, feature_extraction.run),
 }
 
