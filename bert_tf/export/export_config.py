@@ -13,6 +13,7 @@ SERVABLES = {
     "classification": _CLASSIFIER,
     "regression": _CLASSIFIER,
     "multilabel": _CLASSIFIER,
+    "question_answering": ("bert_tf.export.question_answering", "QuestionAnswering"),
 }
 
 

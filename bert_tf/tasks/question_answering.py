@@ -29,6 +29,8 @@ from bert_tf.data.squad_answers import Answers
 from bert_tf.data.squad_files import Dataset
 from bert_tf.data.squad_training import training_windows
 from bert_tf.data.squad_windows import Windows
+from bert_tf.export import export_model
+from bert_tf.export import question_answering as export_question_answering
 from bert_tf.tasks import objectives, pretrained, result_files
 from bert_tf.tasks.program import Program, Scores, join
 from bert_tf.tasks.question_answering_config import QuestionAnsweringConfig
@@ -250,6 +252,18 @@ class QuestionAnswering(Program[QuestionAnsweringConfig]):
         }
 
     def export(self) -> None:
-        raise ValueError(
-            f"--export_dir={self.config.export_dir}: question answering is exported by nothing yet"
+        config = self.config
+        servable = export_question_answering.QuestionAnswering(
+            self.model,
+            self.bert_config,
+            self.tokenizer,
+            config.window_settings(),
+            config.max_answer_length,
+            self.threshold if config.version_2_with_negative else None,
         )
+        questions = self._predict_set.questions[:32] if config.predict_file else []
+        samples = [(question.text, question.passage.text) for question in questions]
+        self.written["export"] = export_model(
+            servable, config.export_dir, samples, run_dir=config.output_dir
+        )
+        print(f"Exported and verified: {self.written['export']}", flush=True)
