@@ -30,12 +30,15 @@ class Objective:
       numerators: (outputs, batch) -> one float32 scalar a term: the sum of the losses.
       results: (outputs, batch) -> tensors `[B, ...]` that evaluation and prediction collect.
       whole: features that are not a value a position, even if they are as long as a row.
+      counts_padding: whether the loss depends on how far rows are padded; rows to train on are then
+        as long as they are in their file.
     """
 
     denominators: Callable[[Tensors], list[tf.Tensor]]
     numerators: Callable[[Tensors, Tensors], list[tf.Tensor]]
     results: Callable[[Tensors, Tensors], Tensors]
     whole: frozenset[str] = frozenset()
+    counts_padding: bool = False
 
 
 class TrainStep:

@@ -144,12 +144,12 @@ class Loop:
         for start in tqdm.tqdm(starts, description, unit="batch", dynamic_ncols=True, leave=None):
             batch = records.batch(np.arange(start, min(start + batch_size, len(records))))
             rows = len(batch["input_ids"])
-            feed = self._feed(pad_rows(batch, multiple))
+            feed = self._feed(pad_rows(batch, multiple), trim=not self._static)
             results = distribution.join(self.strategy, forward(feed))
             yield batch, {name: value[:rows] for name, value in results.items()}
 
-    def _feed(self, batch: Arrays) -> Any:
-        if not self._static:
+    def _feed(self, batch: Arrays, trim: bool) -> Any:
+        if trim:
             batch = trim_padding(batch, self.config.max_seq_length, self.objective.whole)
         return distribution.split(self.strategy, batch)
 
@@ -311,8 +311,9 @@ class Loop:
     def _training_batches(self, records: RecordFile, step: int, stop: int) -> list[Any]:
         config = self.config
         size, seed = config.train_batch_size, config.random_seed
+        trim = not (self._static or self.objective.counts_padding)
         return [
-            self._feed(records.batch(training_rows(number, size, len(records), seed)))
+            self._feed(records.batch(training_rows(number, size, len(records), seed)), trim)
             for number in range(step, stop)
         ]
 

@@ -22,9 +22,10 @@ from squad_golden import unpacked
 from bert_tf import checkpoints, cli
 from bert_tf.config import BertConfig
 from bert_tf.modeling import BertModel
-from bert_tf.tasks import classification, feature_extraction, tagging
+from bert_tf.tasks import classification, feature_extraction, question_answering, tagging
 from bert_tf.tasks.classification_config import ClassificationConfig
 from bert_tf.tasks.feature_extraction_config import FeatureExtractionConfig
+from bert_tf.tasks.question_answering_config import QuestionAnsweringConfig
 from bert_tf.tasks.tagging_config import TaggingConfig
 
 ROOT = Path(__file__).parent.parent
@@ -34,6 +35,7 @@ THIS_SUITE = ("bash scripts/test.sh", "python -m pytest -m slow")
 BENCHMARK = "python benchmarks/"
 PROGRAMS = {
     "run_classifier.py": (ClassificationConfig, classification.run),
+    "run_squad.py": (QuestionAnsweringConfig, question_answering.run),
     "extract_features.py": (FeatureExtractionConfig, feature_extraction.run),
     "run_tagger.py": (TaggingConfig, tagging.run),
 }

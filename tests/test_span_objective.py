@@ -6,7 +6,7 @@ import tensorflow as tf
 from test_heads import restored
 from test_modeling import load_golden
 
-from bert_tf.tasks.span_objective import span
+from bert_tf.tasks.objectives import span
 
 
 @pytest.fixture(scope="module", params=["gelu", "relu_types16"])

@@ -30,7 +30,8 @@ Texts = Callable[[int, Candidate], str]  # question, candidate -> text
 class AnswerSettings:
     """Google's flags of these names, with its defaults.
 
-    `google_exact` finds the texts as Google's program does, and fails where that fails.
+    `google_exact` finds the texts as Google's program does, and fails where that fails; with
+    `verbose_logging` each text is logged that it does not find.
     """
 
     n_best_size: int = 20
@@ -38,6 +39,7 @@ class AnswerSettings:
     version_2_with_negative: bool = False
     null_score_diff_threshold: float = 0.0
     google_exact: bool = False
+    verbose_logging: bool = False
 
     def __post_init__(self) -> None:
         for name in ("n_best_size", "max_answer_length"):
@@ -93,7 +95,10 @@ def extract(
         if logits.ndim != 2 or len(logits) != len(windows):
             raise ValueError(f"{name}_logits {logits.shape} do not fit {len(windows)} windows")
     answers = Answers()
-    text_of = _texts_by_words(windows) if settings.google_exact else _texts_by_characters(windows)
+    if settings.google_exact:
+        text_of = _texts_by_words(windows, settings.verbose_logging)
+    else:
+        text_of = _texts_by_characters(windows)
     total = len(windows.questions)
     for begin in range(0, total, _QUESTIONS_AT_A_TIME):
         questions = range(begin, min(begin + _QUESTIONS_AT_A_TIME, total))
@@ -118,7 +123,7 @@ def _texts_by_characters(windows: Windows) -> Texts:
     return text
 
 
-def _texts_by_words(windows: Windows) -> Texts:
+def _texts_by_words(windows: Windows, verbose: bool) -> Texts:
     tokenizer = windows.tokenizer
     basic = BasicTokenizer(tokenizer.do_lower_case)
 
@@ -127,7 +132,8 @@ def _texts_by_words(windows: Windows) -> Texts:
         passage = windows.passages[question]
         tokens = tokenizer.convert_ids_to_tokens(passage.ids[first : last + 1])
         word, last_word = passage.words.of_piece[[first, last]]
-        return squad_google.answer_text(tokens, passage.words.words[word : last_word + 1], basic)
+        words = passage.words.words[word : last_word + 1]
+        return squad_google.answer_text(tokens, words, basic, verbose)
 
     return text
 

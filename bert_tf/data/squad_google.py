@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+from absl import logging
 
 from bert_tf.tokenization import BasicTokenizer
 
@@ -75,22 +76,27 @@ def _as_text(ids: Sequence[int]) -> str:
     return "".join(map(chr, ids))
 
 
-def answer_text(tokens: Sequence[str], words: Sequence[str], basic: BasicTokenizer) -> str:
+def answer_text(
+    tokens: Sequence[str], words: Sequence[str], basic: BasicTokenizer, verbose: bool = False
+) -> str:
     """The text of an answer, of its pieces and the words that they came from."""
     spelled = " ".join(tokens).replace(" ##", "").replace("##", "")
-    return final_text(" ".join(spelled.split()), " ".join(words), basic)
+    return final_text(" ".join(spelled.split()), " ".join(words), basic, verbose)
 
 
-def final_text(pred_text: str, orig_text: str, basic: BasicTokenizer) -> str:
+def final_text(pred_text: str, orig_text: str, basic: BasicTokenizer, verbose: bool = False) -> str:
     """The part of `orig_text` whose tokenized form is `pred_text`: Google's `get_final_text`.
 
     The whole of `orig_text` if there is no such part, or if tokenizing changed the number of
-    characters that are not spaces, so that the two texts cannot be laid side by side.
+    characters that are not spaces, so that the two texts cannot be laid side by side; `verbose`
+    logs it.
     """
     tokenized = " ".join(basic.tokenize(orig_text))
     first = tokenized.find(pred_text)
     kept = [position for position, char in enumerate(orig_text) if char != " "]
     if not pred_text or first < 0 or len(kept) != len(tokenized) - tokenized.count(" "):
+        if verbose:
+            logging.warning("Unable to find text: %r in %r", pred_text, orig_text)
         return orig_text
     last = first + len(pred_text) - 1
     start, end = (kept[at - tokenized.count(" ", 0, at)] for at in (first, last))

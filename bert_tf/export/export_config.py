@@ -14,6 +14,7 @@ SERVABLES = {
     "regression": _CLASSIFIER,
     "multilabel": _CLASSIFIER,
     "tagging": ("bert_tf.export.tagging", "Tagger"),
+    "question_answering": ("bert_tf.export.question_answering", "QuestionAnswering"),
 }
 
 

@@ -14,12 +14,15 @@ class TextModule(tf.Module):
     """What every text model holds: the features model, the tokenizer, its vocabulary as an asset.
 
     A task adds its functions as attributes.
+
+    Args:
+      graph: the graph form of `tokenizer`; by default the one that gives ids alone.
     """
 
-    def __init__(self, features: Model, tokenizer: Tokenizer):
+    def __init__(self, features: Model, tokenizer: Tokenizer, graph: tf.Module | None = None):
         super().__init__()
         self.model = features.module
-        self.tokenizer = graph_tokenizer(tokenizer)
+        self.tokenizer = graph or graph_tokenizer(tokenizer)
         self.vocabulary = tf.saved_model.Asset(tokenizer.vocab_file)
 
 

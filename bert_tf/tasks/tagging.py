@@ -237,6 +237,5 @@ class Tagger(Program[TaggingConfig]):
         split = next(there, None)
         texts = [e.text for e in self._file(split).examples[:32]] if split else []
         self.written["export"] = export_model(
-            servable, config.export_dir, texts, run_dir=config.output_dir
+            servable, config.export_dir, texts, run_dir=self.run_dir
         )
-        print(f"Exported and verified: {self.written['export']}", flush=True)

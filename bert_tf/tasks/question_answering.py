@@ -1,0 +1,268 @@
+"""Finding the answer to a question in a passage: what `run_squad.py` does, importable.
+
+`run(config)` trains, evaluates, predicts and exports, and writes into output_dir
+
+    train|eval.tf_record      the windows, as google-research/bert writes them
+    model.ckpt-N              training checkpoints; `final_model/` the weights alone
+    eval_results.txt          the scores; metrics.json has every number
+    predictions.json          Google's predictions, with nbest_predictions.json and, where
+                              questions may have no answer, null_odds.json
+
+Shape letters: W windows of all questions, F max_seq_length.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+
+from bert_tf import checkpoints, filesystem, heads, run_folder
+from bert_tf.checkpoints.location import TASK_FILE
+from bert_tf.data import records, squad, squad_answers, squad_files, squad_windows
+from bert_tf.data.records import RecordFile
+from bert_tf.data.squad_answers import Answers
+from bert_tf.data.squad_files import Dataset
+from bert_tf.data.squad_training import training_windows
+from bert_tf.data.squad_windows import Windows
+from bert_tf.export import export_model
+from bert_tf.export import question_answering as export_question_answering
+from bert_tf.tasks import objectives, pretrained, result_files
+from bert_tf.tasks.program import Program, Scores, join
+from bert_tf.tasks.question_answering_config import QuestionAnsweringConfig
+from bert_tf.training import Objective
+
+_THRESHOLD = "null_score_diff_threshold"
+
+
+def run(config: QuestionAnsweringConfig) -> dict[str, Any]:
+    """Trains, evaluates, predicts and exports, as the flags say.
+
+    Returns:
+      What was written: `metrics` (the content of metrics.json), and the paths `final_model`,
+      `eval_results`, `predictions`, `nbest_predictions`, `null_odds`, `export`, each where it was
+      made.
+
+    Raises:
+      ValueError: flags, files or checkpoint that do not fit together; the message says how to
+        mend it.
+      FloatingPointError: the loss became infinite or not a number.
+    """
+    return QuestionAnswering(config).run()
+
+
+class Logits(NamedTuple):
+    """Scores of the first and the last position of an answer, float32 [W, F]; -inf where none."""
+
+    start: np.ndarray
+    end: np.ndarray
+
+
+class QuestionAnswering(Program[QuestionAnsweringConfig]):
+    """Of a question and a passage: the part of the passage that answers, or that none does."""
+
+    head = "head for question answering (cls/squad)"
+
+    def __init__(self, config: QuestionAnsweringConfig):
+        if config.google_exact:  # in whose answers padding takes part
+            config = dataclasses.replace(config, pad_to_max_seq_length=True)
+        super().__init__(config)
+
+    def prepare(self) -> None:
+        config = self.config
+        if config.do_train:
+            self._training_set = squad_files.read(config.train_file)
+        if config.do_eval:
+            self._check_answers()
+        self.threshold = self._threshold()
+
+    def _check_answers(self) -> None:
+        """Whether the answers to --predict_file can be scored."""
+        for question in self._predict_set.questions:
+            if not question.answers and not question.is_impossible:
+                raise ValueError(
+                    f"{self.config.predict_file}: {question.place}: there is no answer to compare "
+                    "with; for --do_eval=true give a file with answers"
+                )
+
+    def _threshold(self) -> float:
+        """Of the null odds: given, or saved beside a model that is used or continued, or 0."""
+        if self.config.null_score_diff_threshold is not None:
+            return self.config.null_score_diff_threshold
+        used = self.manager.latest() or (None if self.config.do_train else self.source)
+        task = (checkpoints.saved_task(used) if used else None) or {}
+        threshold = task.get(_THRESHOLD, 0.0)
+        if isinstance(threshold, bool) or not isinstance(threshold, int | float):
+            raise ValueError(f"{TASK_FILE} of {used}: {_THRESHOLD} is no number: {threshold!r:.40}")
+        return float(threshold)
+
+    def description(self) -> dict[str, Any]:
+        config = self.config
+        task: dict[str, Any] = {
+            "task_type": "question_answering",
+            "max_seq_length": config.max_seq_length,
+            "doc_stride": config.doc_stride,
+            "max_query_length": config.max_query_length,
+            "max_answer_length": config.max_answer_length,
+            "version_2_with_negative": config.version_2_with_negative,
+        }
+        return task | ({_THRESHOLD: self.threshold} if config.version_2_with_negative else {})
+
+    def build_model(self) -> keras.Model:
+        if self.bert_config.type_vocab_size < 2:
+            raise ValueError(
+                "this model has one segment type (type_vocab_size=1), so it cannot tell question "
+                "and passage apart; use another checkpoint"
+            )
+        return heads.span(self.bert_config)
+
+    def objective(self) -> Objective:
+        return objectives.span(self.config.google_exact)
+
+    # --------------------------------------------------------------------------------- data
+
+    def training_files(self) -> Mapping[str, Sequence[str]]:
+        return {"the training data": [self.config.train_file]}
+
+    def training_rows(self) -> tuple[RecordFile, int]:
+        """The windows; as in Google's program an epoch has as many examples as questions."""
+        windows, counts = training_windows(
+            self._training_set,
+            self.tokenizer,
+            self.config.window_settings(),
+            self.config.version_2_with_negative,
+        )
+        numbers = dataclasses.asdict(counts) | {"windows": len(windows)}
+        print("train: " + ", ".join(f"{n} {name}" for name, n in numbers.items()), flush=True)
+        self.metrics.setdefault("data", {})["train"] = numbers
+        return self._records("train", windows), counts.used
+
+    def _records(self, name: str, windows: Windows) -> RecordFile:
+        """The rows of the windows, written anew on every run, as Google's."""
+        path = self.path(f"{name}.tf_record")
+        training = windows.positions is not None
+        spec = records.span_spec(self.config.max_seq_length, training)
+        records.write(path, windows.rows(), spec)
+        return RecordFile(path, spec)
+
+    @functools.cached_property
+    def _predict_set(self) -> Dataset:
+        return squad_files.read(self.config.predict_file)
+
+    @functools.cached_property
+    def _windows(self) -> Windows:
+        """Of --predict_file."""
+        windows = squad_windows.build(
+            self._predict_set.questions, self.tokenizer, self.config.window_settings()
+        )
+        if not len(windows):
+            raise ValueError(f"--predict_file={self.config.predict_file}: all passages are empty")
+        return windows
+
+    @functools.cached_property
+    def _rows(self) -> RecordFile:
+        return self._records("eval", self._windows)
+
+    # --------------------------------------------------------------------------- evaluation
+
+    @property
+    def decisive(self) -> str:
+        return "f1"
+
+    def _logits(self, batch_size: int, description: str) -> Logits:
+        """What the model, as it is, says of all windows of --predict_file."""
+        shape = len(self._rows), self.config.max_seq_length
+        logits = Logits(*(np.full(shape, -np.inf, np.float32) for _ in range(2)))
+        row = 0
+        for _, results in self.loop.forward(self._rows, batch_size, description):
+            for whole, name in zip(logits, ("start_logits", "end_logits"), strict=True):
+                count, length = results[name].shape
+                whole[row : row + count, :length] = results[name]
+            row += count
+        return logits
+
+    @functools.cached_property
+    def _final_logits(self) -> Logits:
+        """Of the model that was trained or loaded; computed once for evaluation and prediction."""
+        config = self.config
+        if config.do_eval:
+            return self._logits(config.eval_batch_size, "eval")
+        return self._logits(config.predict_batch_size, "predict")
+
+    def _answers(self, logits: Logits, threshold: float) -> Answers:
+        settings = self.config.answer_settings(threshold)
+        return squad_answers.extract(self._windows, *logits, settings)
+
+    def _scored(self, logits: Logits) -> tuple[dict[str, float], float]:
+        """The scores, and the threshold that they are for: the given one, or the best."""
+        dataset, threshold = self._predict_set, self.threshold
+        answers = self._answers(logits, threshold)
+        best: dict[str, float] = {}
+        if self.config.version_2_with_negative and squad.scorer_for(dataset) == "squad2.0":
+            scores = squad.scores(dataset, answers.best_texts, answers.null_odds)
+            best = {name: scores[name] for name in scores if name.startswith("best_")}
+            if self.config.null_score_diff_threshold is None:
+                threshold = best["best_f1_thresh"]
+                answers = self._answers(logits, threshold)
+            best[_THRESHOLD] = threshold
+        scores = squad.scores(dataset, answers.predictions)
+        names = {"exact_match": "exact", "EM": "exact", "F1": "f1"}
+        renamed = {names.get(name, name): value for name, value in scores.items()}
+        wanted = [n for n in renamed if n in ("exact", "f1") or n.startswith(("HasAns_", "NoAns_"))]
+        return {name: float(renamed[name]) for name in wanted} | best, threshold
+
+    def dev_scores(self) -> Scores:
+        scores, _ = self._scored(self._logits(self.config.eval_batch_size, "eval"))
+        return scores
+
+    def evaluate(self) -> None:
+        scores, self.threshold = self._scored(self._final_logits)
+        if self.config.version_2_with_negative:
+            self._save_threshold()
+        counts = {"examples": len(self._predict_set.questions), "windows": len(self._windows)}
+        self.metrics["eval"] = counts | scores
+        text = result_files.eval_results(scores | {"global_step": self.metrics["global_step"]})
+        self.write("eval_results", "eval_results.txt", text)
+        print(f"***** Eval results *****\n{text}", end="", flush=True)
+
+    def _save_threshold(self) -> None:
+        """Into the descriptions of the models of this run."""
+        folder = self.config.output_dir
+        for path in (self.path(TASK_FILE), join(folder, pretrained.FINAL_MODEL, TASK_FILE)):
+            if filesystem.is_file(path):
+                run_folder.write_json(path, self.description())
+
+    # --------------------------------------------------------------------------- prediction
+
+    def predict(self) -> None:
+        answers = self._answers(self._final_logits, self.threshold)
+        files = {"predictions": answers.predictions, "nbest_predictions": answers.nbest}
+        if self.config.version_2_with_negative:
+            files["null_odds"] = answers.null_odds
+        for name, content in files.items():
+            self.write(name, f"{name}.json", squad_answers.to_json(content))
+        self.metrics["predict"] = {
+            "examples": len(self._predict_set.questions),
+            "windows": len(self._windows),
+            "without_answer": sum(not text for text in answers.predictions.values()),
+        }
+
+    def export(self) -> None:
+        config = self.config
+        servable = export_question_answering.QuestionAnswering(
+            self.model,
+            self.bert_config,
+            self.tokenizer,
+            config.window_settings(),
+            config.max_answer_length,
+            self.threshold if config.version_2_with_negative else None,
+        )
+        questions = self._predict_set.questions[:32] if config.predict_file else []
+        samples = [(question.text, question.passage.text) for question in questions]
+        self.written["export"] = export_model(
+            servable, config.export_dir, samples, run_dir=self.run_dir
+        )

@@ -1,0 +1,269 @@
+"""Question answering as people use it: one command on files, and what it leaves behind."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from bert_tf import checkpoints, training
+from bert_tf.data import squad, squad_files
+from bert_tf.data.records import RecordFile, span_spec
+from bert_tf.tasks import question_answering
+from bert_tf.tasks.question_answering_config import QuestionAnsweringConfig
+
+TINY = Path(__file__).parent / "tiny"
+FILES = {
+    "bert_config_file": str(TINY / "bert_config.json"),
+    "vocab_file": str(TINY / "vocab.txt"),
+}
+V2 = {"version_2_with_negative": True}
+WORDS = ("film", "book", "plot", "actor", "story")
+REST = " ".join(["and we never read that book today"] * 4)  # makes it several windows
+
+
+def write_questions(path, version_2=False):
+    """Who saw what: a word that follows "saw"; in version 2 every third question has no answer."""
+    qas_id, articles = 0, []
+    for person in ("i", "he", "she", "we", "they"):
+        paragraphs = []
+        for word in WORDS:
+            impossible = version_2 and qas_id % 3 == 2
+            verb = "liked" if impossible else "saw"
+            context = f"today {person} {verb} the {word} . {REST if qas_id % 5 == 1 else ''}"
+            answers = [{"text": word, "answer_start": context.index(word)}]
+            qa = {
+                "id": f"q{qas_id}",
+                "question": f"what is it that {person} saw ?",
+                "answers": [] if impossible else answers,
+            }
+            qas_id += 1
+            qa |= {"is_impossible": impossible} if version_2 else {}
+            paragraphs.append({"context": context, "qas": [qa]})
+        articles.append({"title": person, "paragraphs": paragraphs})
+    path.write_text(json.dumps({"data": articles, "version": "tiny"}), encoding="utf-8")
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """A file in the form of SQuAD 1.1 and one of 2.0."""
+    folder = tmp_path_factory.mktemp("questions")
+    return {False: write_questions(folder / "1.json"), True: write_questions(folder / "2.json", 1)}
+
+
+def config(output_dir, file, **changes):
+    values = {
+        "train_file": file,
+        "predict_file": file,
+        "output_dir": str(output_dir),
+        "max_seq_length": 32,
+        "max_query_length": 12,
+        "doc_stride": 8,
+        "max_answer_length": 4,
+        "n_best_size": 5,
+        "train_batch_size": 5,
+        "num_train_epochs": 2,
+        "learning_rate": 1e-3,
+        **FILES,
+    }
+    return QuestionAnsweringConfig(**values | changes)
+
+
+def read(path):
+    return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["v1", "v2"])
+def trained(request, tmp_path_factory, files):
+    """One whole run: train, evaluate, predict."""
+    folder, version_2 = tmp_path_factory.mktemp("squad"), request.param
+    run = config(
+        folder,
+        files[version_2],
+        do_train=True,
+        do_eval=True,
+        do_predict=True,
+        num_train_epochs=24,
+        version_2_with_negative=version_2,
+    )
+    return run, question_answering.run(run), folder
+
+
+def test_it_learns_and_its_scores_are_those_of_its_predictions(trained):
+    run, result, _ = trained
+    scores, predictions = result["metrics"]["eval"], read(result["predictions"])
+    assert scores["f1"] > 70  # always to answer gives 68 in version 2
+    dataset = squad_files.read(run.predict_file)
+    official = squad.scores(dataset, predictions)
+    assert scores["f1"] == official["f1"]
+    assert scores["exact"] == official.get("exact", official.get("exact_match"))
+    assert (scores["examples"], len(predictions)) == (25, 25)
+    lines = Path(result["eval_results"]).read_text().splitlines()
+    values = dict(line.split(" = ") for line in lines)
+    assert float(values["f1"]) == scores["f1"]
+    assert int(values["global_step"]) == result["metrics"]["global_step"]
+
+
+def test_google_files(trained):
+    run, result, folder = trained
+    nbest = read(result["nbest_predictions"])
+    keys = ["text", "probability", "start_logit", "end_logit"]
+    assert all(list(entry) == keys for entries in nbest.values() for entry in entries)
+    assert result.get("null_odds", "").endswith("null_odds.json") == run.version_2_with_negative
+    train = RecordFile(str(folder / "train.tf_record"), span_spec(32, is_training=True))
+    dev = RecordFile(str(folder / "eval.tf_record"), span_spec(32, is_training=False))
+    metrics = result["metrics"]
+    assert len(train) == metrics["data"]["train"]["windows"] > 25
+    assert len(dev) == metrics["eval"]["windows"] == len(train)
+    # Steps are counted from questions, not from windows.
+    assert metrics["train"]["examples"] == 25
+    assert metrics["train"]["steps"] == 25 * 24 // 5
+
+
+def test_predicting_later_gives_the_same(trained, tmp_path):
+    """From final_model alone, whose task.json has the threshold that evaluation found."""
+    run, result, folder = trained
+    task = checkpoints.saved_task(result["final_model"])
+    assert task == checkpoints.saved_task(str(folder))
+    assert task["task_type"] == "question_answering"
+    later = config(
+        tmp_path,
+        run.predict_file,
+        do_predict=True,
+        train_file=None,
+        init_checkpoint=result["final_model"],
+        bert_config_file=None,
+        vocab_file=None,
+        version_2_with_negative=run.version_2_with_negative,
+    )
+    again = question_answering.run(later)
+    assert read(again["predictions"]) == read(result["predictions"])
+    if not run.version_2_with_negative:
+        return
+    found = result["metrics"]["eval"]
+    assert task["null_score_diff_threshold"] == found["best_f1_thresh"]
+    assert found["f1"] == found["best_f1"]
+    odds = read(result["null_odds"])
+    without = {qas_id for qas_id, text in read(result["predictions"]).items() if not text}
+    assert without == {q for q, value in odds.items() if value > found["best_f1_thresh"]}
+    never = question_answering.run(
+        config(
+            folder,
+            run.predict_file,
+            do_eval=True,
+            do_predict=True,
+            version_2_with_negative=True,
+            null_score_diff_threshold=-1e9,
+        )
+    )
+    assert set(read(never["predictions"]).values()) == {""}
+    assert never["metrics"]["eval"]["exact"] == pytest.approx(100 * 8 / 25)
+
+
+def test_batches_of_any_padding_give_the_same(trained, tmp_path):
+    run, result, folder = trained
+    shutil.copytree(folder, tmp_path / "run")
+    flags = {"do_predict": True, "version_2_with_negative": run.version_2_with_negative}
+    padded = config(
+        tmp_path / "run",
+        run.predict_file,
+        pad_to_max_seq_length=True,
+        predict_batch_size=3,
+        **flags,
+    )
+    again = question_answering.run(padded)
+    assert read(again["predictions"]) == read(result["predictions"])
+    for name, entries in read(again["nbest_predictions"]).items():
+        before = read(result["nbest_predictions"])[name]
+        assert [e["start_logit"] for e in entries] == pytest.approx(
+            [e["start_logit"] for e in before], abs=1e-4
+        )
+
+
+def weights(folder):
+    reader = tf.train.load_checkpoint(str(Path(folder) / "final_model" / "bert_model.ckpt"))
+    return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
+
+
+def test_training_rows_are_as_long_as_googles(tmp_path, files):
+    """Google's loss counts padding: padded by flag or not, training is the same."""
+    short = {"do_train": True, "num_train_epochs": 0.6}
+    for name, changes in (("own", {}), ("padded", {"pad_to_max_seq_length": True})):
+        question_answering.run(config(tmp_path / name, files[False], **short, **changes))
+    own, padded = weights(tmp_path / "own"), weights(tmp_path / "padded")
+    for name, value in own.items():
+        np.testing.assert_allclose(value, padded[name], atol=2e-5, err_msg=name)
+
+
+def test_an_interrupted_run_continues(tmp_path, files, monkeypatch, capsys):
+    flags = {"do_train": True, "num_train_epochs": 1, "save_checkpoints_steps": 2}
+    question_answering.run(config(tmp_path / "whole", files[True], **flags, **V2))
+    check = training.Loop._check_finite
+
+    def interrupt(self, step, logs, manager):
+        if step == 4:
+            raise KeyboardInterrupt
+        check(self, step, logs, manager)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(training.Loop, "_check_finite", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            question_answering.run(config(tmp_path / "cut", files[True], **flags, **V2))
+    question_answering.run(config(tmp_path / "cut", files[True], **flags, **V2))
+    assert "Continuing from" in capsys.readouterr().out
+    whole, cut = weights(tmp_path / "whole"), weights(tmp_path / "cut")
+    assert all(np.array_equal(value, cut[name]) for name, value in whole.items())
+
+
+def test_the_best_checkpoint_by_f1_is_kept(tmp_path, files):
+    flags = {"do_train": True, "do_eval": True, "eval_steps": 2, "early_stopping_patience": 1}
+    result = question_answering.run(
+        config(tmp_path, files[True], **flags, **V2, num_train_epochs=4, learning_rate=1e-6)
+    )
+    metrics = result["metrics"]
+    assert metrics["train"]["stopped_early"]  # so small a rate does not change the answers
+    best = read(tmp_path / "best_checkpoint.json")
+    assert metrics["best_checkpoint"] == str(tmp_path / best["checkpoint"])
+    assert metrics["global_step"] == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({}, "At least one of"),
+        ({"do_train": True, "train_file": None}, "--train_file is needed"),
+        ({"do_eval": True, "predict_file": None}, "--predict_file is needed"),
+        ({"do_predict": True, "predict_file": None}, "--predict_file is needed"),
+        ({"do_predict": True, "max_query_length": 29}, "--max_seq_length=32 must be greater"),
+        ({"do_predict": True, "doc_stride": 0}, "--doc_stride=0 must be 1 or more"),
+        ({"do_predict": True, "n_best_size": 0}, "--n_best_size=0 must be 1 or more"),
+        ({"do_predict": True, "null_score_diff_threshold": 1.0}, "--version_2_with_negative"),
+        ({"do_predict": True}, "holds no checkpoint; train first"),
+        ({"do_train": True, "max_seq_length": 65}, "exceeds this model's 64 positions"),
+        ({"do_train": True, "num_train_epochs": 0.1}, "make no step"),
+        ({"do_train": True, "train_file": "missing.json"}, "missing.json"),
+    ],
+)
+def test_bad_flags(changes, message, tmp_path, files):
+    with pytest.raises(ValueError, match=message):
+        question_answering.run(config(tmp_path, files[False], **changes))
+
+
+def test_bad_files(tmp_path, files):
+    document = read(files[False])
+    document["data"][1]["paragraphs"][0]["qas"][0]["answers"] = []
+    path = tmp_path / "unanswered.json"
+    path.write_text(json.dumps(document))
+    for flags in ({"do_eval": True}, {"do_train": True}):
+        with pytest.raises(ValueError, match=r"unanswered.json: article 'he', question 'q5'"):
+            question_answering.run(config(tmp_path / "out", str(path), **flags))
+    document["data"] = [{"title": "x", "paragraphs": [{"context": " ", "qas": []}]}]
+    document["data"][0]["paragraphs"][0]["qas"] = [{"id": "1", "question": "?", "answers": []}]
+    path.write_text(json.dumps(document))
+    with pytest.raises(ValueError, match="question 'q2'.*--version_2_with_negative=true"):
+        question_answering.run(config(tmp_path / "out2", files[True], do_train=True))
+    with pytest.raises(ValueError, match="question '1': there is no answer"):
+        question_answering.run(config(tmp_path / "out3", str(path), do_eval=True))
