@@ -26,6 +26,7 @@ def make(**changes):
         "use": "Gives a text one label.",
         "labels": ["no", "中立", "a|b`\n"],
         "max_seq_length": 24,
+        "reads_whole_texts": False,
         "config": CONFIG,
         "do_lower_case": True,
         "signatures": [SIGNATURE],

@@ -201,6 +201,8 @@ def test_exported_models_find_entities(trained, tmp_path):
     if not path:
         flags = {"checkpoint": result["final_model"], "export_dir": str(tmp_path)}
         path = program.run(ExportConfig(**flags))
+    card = (Path(path) / "README.md").read_text()
+    assert f"a long one is read in windows of {MAX_SEQ_LENGTH} word pieces" in card
     serve = tf.saved_model.load(path).signatures["serving_default"]
     texts = [
         "",

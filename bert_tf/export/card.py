@@ -60,6 +60,7 @@ class Card:
     use: str
     labels: Sequence[str]
     max_seq_length: int
+    reads_whole_texts: bool
     config: Mapping[str, Any]
     do_lower_case: bool
     signatures: Sequence[Signature]
@@ -130,10 +131,14 @@ def _leaves(value: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, An
 def _limits(card: Card) -> Iterator[str]:
     yield "## Intended use and limits"
     case = "lower-cased and stripped of accents" if card.do_lower_case else "read with its case"
+    pieces = f"{card.max_seq_length} word pieces"
+    length = f"of an input only {pieces} count"
+    if card.reads_whole_texts:
+        length = f"a long one is read in windows of {pieces}"
+    positions = card.config["max_position_embeddings"]
     yield (
-        f"For text of the kind it was trained on. Text is {case}; of an input only "
-        f"{card.max_seq_length} word pieces count, [CLS] and [SEP] included. The `features` model "
-        f"takes up to {card.config['max_position_embeddings']}, but was not trained beyond."
+        f"For text of the kind it was trained on. Text is {case}; {length}, [CLS] and [SEP] "
+        f"included. The `features` model takes up to {positions}, but was not trained beyond."
     )
     yield (
         "Scores order answers; whether a score of 0.9 is right nine times in ten was not measured "

@@ -87,6 +87,7 @@ class Classifier(Servable):
     ):
         super().__init__(config, tokenizer, max_seq_length)
         self.packing, self.pooling = packing or Packing(max_seq_length), pooling
+        self.reads_whole_texts = self.packing.long_text == "windows"
         if task_type not in USES or bool(labels) == (task_type == "regression"):
             raise ValueError(f"task_type={task_type!r} with labels={labels!r:.80}: do not fit")
         self.task_type, self.use, self.labels = task_type, USES[task_type], labels

@@ -107,6 +107,7 @@ def _write_card(
         use=servable.use,
         labels=servable.labels,
         max_seq_length=servable.max_seq_length,
+        reads_whole_texts=servable.reads_whole_texts,
         config=servable.config.to_dict(),
         do_lower_case=servable.tokenizer.do_lower_case,
         signatures=signatures,

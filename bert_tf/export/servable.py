@@ -45,12 +45,14 @@ class Servable(abc.ABC):
       task_type: as in task.json.
       use: what it does for its user, a sentence for the card.
       labels: in the order of the model's outputs; empty where it has none.
+      reads_whole_texts: whether a text of any length is read to its end, in windows.
       example: a sample of ours, for warm-up requests and the card; no one's data.
     """
 
     task_type: str
     use: str
     labels: list[str]
+    reads_whole_texts = False
     example: Any
 
     def __init__(self, config: BertConfig, tokenizer: Tokenizer, max_seq_length: int):

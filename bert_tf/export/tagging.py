@@ -71,6 +71,7 @@ class Tagger(Servable):
     """
 
     task_type = "tagging"
+    reads_whole_texts = True
     example = "An example of a sentence."
 
     def __init__(
