@@ -11,6 +11,8 @@ import tensorflow as tf
 from bert_tf import checkpoints, training
 from bert_tf.data import squad, squad_files
 from bert_tf.data.records import RecordFile, span_spec
+from bert_tf.export import program as export_program
+from bert_tf.export.export_config import ExportConfig
 from bert_tf.tasks import question_answering
 from bert_tf.tasks.question_answering_config import QuestionAnsweringConfig
 
@@ -78,7 +80,7 @@ def read(path):
 
 @pytest.fixture(scope="module", params=[False, True], ids=["v1", "v2"])
 def trained(request, tmp_path_factory, files):
-    """One whole run: train, evaluate, predict."""
+    """One whole run: train, evaluate, predict, export."""
     folder, version_2 = tmp_path_factory.mktemp("squad"), request.param
     run = config(
         folder,
@@ -86,6 +88,7 @@ def trained(request, tmp_path_factory, files):
         do_train=True,
         do_eval=True,
         do_predict=True,
+        export_dir=str(folder / "export"),
         num_train_epochs=24,
         version_2_with_negative=version_2,
     )
@@ -181,6 +184,36 @@ def test_batches_of_any_padding_give_the_same(trained, tmp_path):
         assert [e["start_logit"] for e in entries] == pytest.approx(
             [e["start_logit"] for e in before], abs=1e-4
         )
+
+
+def served(path, questions):
+    """What `serving_default` answers: a dict for each question."""
+    signature = tf.saved_model.load(path).signatures["serving_default"]
+    texts = {
+        "question": tf.constant([question.text for question in questions]),
+        "context": tf.constant([question.passage.text for question in questions]),
+    }
+    columns = {name: value.numpy().tolist() for name, value in signature(**texts).items()}
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def test_the_export_answers_as_the_program_predicts(trained, tmp_path):
+    """The one of the run, and one made later from final_model, with the saved settings."""
+    run, result, _ = trained
+    questions = squad_files.read(run.predict_file).questions
+    predictions = read(result["predictions"])
+    rows = served(result["export"], questions)
+    for question, row in zip(questions, rows, strict=True):
+        answer = row["answer"].decode()
+        assert answer == question.passage.text[row["start"] : row["end"]]
+        if run.version_2_with_negative:
+            odds = read(result["null_odds"])[question.qas_id]
+            assert row["null_odds"] == pytest.approx(odds, abs=1e-4)
+            if abs(odds - result["metrics"]["eval"]["best_f1_thresh"]) < 1e-4:
+                continue  # the one that the threshold was taken from
+        assert answer == predictions[question.qas_id]
+    export = ExportConfig(checkpoint=result["final_model"], export_dir=str(tmp_path))
+    assert served(export_program.run(export), questions) == rows
 
 
 def weights(folder):
