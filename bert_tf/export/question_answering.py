@@ -74,6 +74,7 @@ class QuestionAnswering(Servable):
 
     task_type = "question_answering"
     use = "Finds the answer to a question in a text."
+    reads_whole_texts = True
     labels: list[str] = []
     example = ("Who wrote the letter?", "On Monday Maria wrote a letter to her sister.")
 
