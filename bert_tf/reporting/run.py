@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from bert_tf.data.examples import InputExample
+from bert_tf.metrics import MULTILABEL_THRESHOLD
 
 CLASSIFICATION, REGRESSION, MULTILABEL = "classification", "regression", "multilabel"
 TASK_TYPES = (CLASSIFICATION, REGRESSION, MULTILABEL)
@@ -42,7 +43,7 @@ class RunReport:
     examples: Sequence[InputExample]
     expected: np.ndarray
     outputs: np.ndarray
-    threshold: float = 0.5
+    threshold: float = MULTILABEL_THRESHOLD
     metrics: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     curves: Mapping[str, Mapping[int, float]] = dataclasses.field(default_factory=dict)
     flags: Mapping[str, Any] = dataclasses.field(default_factory=dict)
