@@ -152,9 +152,10 @@ def test_predicting_later_gives_the_same(trained, tmp_path):
     odds = read(result["null_odds"])
     without = {qas_id for qas_id, text in read(result["predictions"]).items() if not text}
     assert without == {q for q, value in odds.items() if value > found["best_f1_thresh"]}
+    shutil.copytree(folder, tmp_path / "never")
     never = question_answering.run(
         config(
-            folder,
+            tmp_path / "never",
             run.predict_file,
             do_eval=True,
             do_predict=True,
@@ -164,6 +165,7 @@ def test_predicting_later_gives_the_same(trained, tmp_path):
     )
     assert set(read(never["predictions"]).values()) == {""}
     assert never["metrics"]["eval"]["exact"] == pytest.approx(100 * 8 / 25)
+    assert checkpoints.saved_task(str(tmp_path / "never")) == task  # given, not found
 
 
 def test_batches_of_any_padding_give_the_same(trained, tmp_path):

@@ -174,3 +174,11 @@ def test_final_text_is_google_s(google_squad, chinese_tokenizer, orig, pred):
 def test_json_is_escaped_and_indented():
     assert to_json({"q": "é"}) == '{\n    "q": "\\u00e9"\n}\n'
     assert json.loads(to_json({"q": [1.5]})) == {"q": [1.5]}
+
+
+@pytest.mark.parametrize("verbose", [False, True])
+def test_what_google_does_not_find_is_logged_on_request(verbose, caplog):
+    with caplog.at_level("WARNING"):
+        found = squad_google.final_text("cafe", "the book", BasicTokenizer(True), verbose)
+    assert found == "the book"
+    assert ("Unable to find text: 'cafe' in 'the book'" in caplog.text) == verbose

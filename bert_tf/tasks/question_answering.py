@@ -221,7 +221,7 @@ class QuestionAnswering(Program[QuestionAnsweringConfig]):
 
     def evaluate(self) -> None:
         scores, self.threshold = self._scored(self._final_logits)
-        if self.config.version_2_with_negative:
+        if _THRESHOLD in scores and self.config.null_score_diff_threshold is None:
             self._save_threshold()
         counts = {"examples": len(self._predict_set.questions), "windows": len(self._windows)}
         self.metrics["eval"] = counts | scores
