@@ -203,7 +203,7 @@ def test_help_does_without_tensorflow():
     ran = run_module("--helpshort")
     assert "bert_tf.export.export_config" in ran.stderr and "tensorflow" not in ran.stderr
     assert "Writes SavedModels for TF Serving from a fine-tuned checkpoint" in ran.stdout
-    shown = set(re.findall(r"^  --(\w+): ", ran.stdout, re.M))
+    shown = set(re.findall(r"^  --(\w+):", ran.stdout, re.M))
     assert {"checkpoint", "export_dir", "task_type", "max_seq_length", "labels"} <= shown
 
 
