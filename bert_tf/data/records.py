@@ -58,6 +58,28 @@ def tagging_spec(max_seq_length: int) -> Spec:
     return dict.fromkeys(names, row)
 
 
+def pretraining_spec(
+    max_seq_length: int, max_predictions_per_seq: int, dynamic_masking: bool = False
+) -> Spec:
+    """Google's features of create_pretraining_data.py.
+
+    Args:
+      dynamic_masking: rows are not masked yet: in place of the three `masked_lm` features,
+        `masking_units` numbers the unit (a piece, a word, a group of words) that is masked
+        together with each piece, from 1; 0 is never masked.
+    """
+    row = tf.io.FixedLenFeature([max_seq_length], tf.int64)
+    spec = dict.fromkeys(("input_ids", "input_mask", "segment_ids"), row)
+    if dynamic_masking:
+        spec["masking_units"] = row
+    else:
+        masked = tf.io.FixedLenFeature([max_predictions_per_seq], tf.int64)
+        spec |= dict.fromkeys(("masked_lm_positions", "masked_lm_ids"), masked)
+        weights = tf.io.FixedLenFeature([max_predictions_per_seq], tf.float32)
+        spec["masked_lm_weights"] = weights
+    return spec | {"next_sentence_labels": tf.io.FixedLenFeature([1], tf.int64)}
+
+
 def write(path: str, rows: Iterable[Mapping[str, Sequence[float]]], spec: Spec) -> int:
     """Writes one tf.Example for each row, and returns how many.
 
