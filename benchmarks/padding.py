@@ -66,7 +66,7 @@ def steps(records: RecordFile, folder: str, full: bool):
     )
     optimizer = optimization.create_optimizer(5e-5, 1000, 100)
     optimizer.build(model.trainable_variables)
-    for _, logs in loop.steps(records, optimizer, 0, 1000):
+    for _, logs in loop.steps(records, optimizer, range(1000)):
         yield logs["loss"]
 
 

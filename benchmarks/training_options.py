@@ -80,7 +80,7 @@ def steps(folder: str, batch: int, length: int, **options):
         model.bert.freeze(config.freeze_layers)
     optimizer = loop.optimizer(100_000, 100)
     optimizer.build(model.trainable_variables)
-    return loop.steps(RecordFile(path, spec), optimizer, 0, 100_000)
+    return loop.steps(RecordFile(path, spec), optimizer, range(100_000))
 
 
 def peak_bytes() -> int:

@@ -13,7 +13,9 @@ Arrays = dict[str, np.ndarray]
 NUM_BUCKETS = 8
 
 
-def training_rows(step: int, batch_size: int, num_rows: int, seed: int) -> np.ndarray:
+def training_rows(
+    step: int, batch_size: int, num_rows: int, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
     """The rows of one step: position p of the run is row `p % num_rows` of epoch `p // num_rows`.
 
     Every epoch is a new permutation of the whole file, drawn from (seed, epoch); batches run on
@@ -21,7 +23,7 @@ def training_rows(step: int, batch_size: int, num_rows: int, seed: int) -> np.nd
     rows only.)
 
     Returns:
-      int64 `[batch_size]`.
+      Their numbers in the file and their epochs, each int64 `[batch_size]`.
     """
     positions = np.arange(step * batch_size, (step + 1) * batch_size)
     epochs, offsets = np.divmod(positions, num_rows)
@@ -29,7 +31,7 @@ def training_rows(step: int, batch_size: int, num_rows: int, seed: int) -> np.nd
         _epoch_order(num_rows, seed, int(epoch))[offset]
         for epoch, offset in zip(epochs, offsets, strict=True)
     ]
-    return np.array(rows)
+    return np.array(rows), epochs
 
 
 @functools.lru_cache(maxsize=2)
@@ -43,7 +45,7 @@ def trim_padding(batch: Arrays, max_seq_length: int, whole: frozenset[str] = fro
     Padding is masked out of attention, so that no result changes by it. The features in `whole`
     are not a value a position, and stay as they are.
     """
-    longest = int(batch["input_mask"].sum(axis=1).max(initial=1))
+    longest = int(np.count_nonzero(batch["input_mask"], axis=1).max(initial=1))
     step = math.ceil(max_seq_length / NUM_BUCKETS)
     length = min(max_seq_length, math.ceil(longest / step) * step)
     return {

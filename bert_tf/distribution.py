@@ -13,22 +13,22 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from bert_tf.run_config import RunConfig
+from bert_tf.run_config import TrainingConfig
 
 
-def _one_device(config: RunConfig) -> tf.distribute.Strategy:
+def _one_device(config: TrainingConfig) -> tf.distribute.Strategy:
     del config
     return tf.distribute.get_strategy()
 
 
-def _mirrored(config: RunConfig) -> tf.distribute.Strategy:
+def _mirrored(config: TrainingConfig) -> tf.distribute.Strategy:
     """One copy of the model on every GPU, or on every logical CPU where there is no GPU."""
     del config
     devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
     return tf.distribute.MirroredStrategy([device.name for device in devices])
 
 
-def _tpu(config: RunConfig) -> tf.distribute.Strategy:
+def _tpu(config: TrainingConfig) -> tf.distribute.Strategy:
     """The TPU that `--tpu_name` or `--master` names, or the one of this machine.
 
     Raises:
@@ -56,14 +56,14 @@ def _tpu(config: RunConfig) -> tf.distribute.Strategy:
     return strategy
 
 
-STRATEGIES: dict[str, Callable[[RunConfig], tf.distribute.Strategy]] = {
+STRATEGIES: dict[str, Callable[[TrainingConfig], tf.distribute.Strategy]] = {
     "one_device": _one_device,
     "mirrored": _mirrored,
     "tpu": _tpu,
 }
 
 
-def create_strategy(config: RunConfig) -> tf.distribute.Strategy:
+def create_strategy(config: TrainingConfig) -> tf.distribute.Strategy:
     """The strategy that the flags ask for; `--use_tpu` means `tpu`, as in Google's programs."""
     return STRATEGIES["tpu" if config.use_tpu else config.distribution_strategy](config)
 

@@ -98,7 +98,10 @@ class EncoderLayer(Block):
 
 
 class Encoder(Block):
-    """The stack: [B*F, E] and input_mask [B, F] -> the output of each layer, each [B*F, E]."""
+    """The stack: [B*F, E] and input_mask [B, F] -> the output of each layer, each [B*F, E].
+
+    A mask [B, F, T] says for each position which ones it sees.
+    """
 
     def __init__(self, config: BertConfig, name="encoder", **kwargs):
         super().__init__(name=name, **kwargs)
@@ -109,7 +112,9 @@ class Encoder(Block):
     def call(self, x, input_mask, training=False):
         # A masked position keeps a finite score, as in Google's: rows of padding stay numbers.
         mask = (1 - tf.cast(input_mask, x.dtype)) * -10000
-        mask = mask[:, tf.newaxis, tf.newaxis, :]  # [B, 1, 1, T]
+        if len(mask.shape) == 2:
+            mask = mask[:, tf.newaxis, :]
+        mask = mask[:, tf.newaxis]  # [B, 1, 1 or F, T]
         outputs = []
         for layer in self.stack:
             x = layer(x, mask, training=training)

@@ -94,7 +94,8 @@ class MaskedLanguageModel(Block):
         x = self.transform(tf.reshape(x, [-1, x.shape[-1]]))  # [B*M, E]
         table = tf.cast(tf.convert_to_tensor(embedding_table), x.dtype)
         logits = tf.cast(tf.matmul(x, table, transpose_b=True), tf.float32)  # [B*M, V]
-        return tf.reshape(logits + self.output_bias, [-1, tf.shape(positions)[1], self.vocab_size])
+        masks = tf.unstack(tf.shape(positions))
+        return tf.reshape(logits + self.output_bias, [*masks, self.vocab_size])
 
 
 class Transform(Block):
@@ -113,45 +114,63 @@ class Transform(Block):
 class PretrainingHeads(Block):
     """Masked words and next sentence."""
 
-    def __init__(self, config: BertConfig, name="cls", **kwargs):
+    def __init__(self, config: BertConfig, next_sentence: bool = True, name="cls", **kwargs):
         super().__init__(name=name, **kwargs)
         self.predictions = MaskedLanguageModel(config)
-        self.seq_relationship = Logits(
-            2, config.hidden_size, config.initializer_range, name="seq_relationship"
-        )
-
-    def call(self, sequence_output, pooled_output, positions, embedding_table):
-        return {
-            "masked_lm_logits": self.predictions(sequence_output, positions, embedding_table),
-            "next_sentence_logits": self.seq_relationship(pooled_output),
-        }
+        if next_sentence:
+            self.seq_relationship = Logits(
+                2, config.hidden_size, config.initializer_range, name="seq_relationship"
+            )
 
 
 @keras.saving.register_keras_serializable("bert_tf")
 class Pretraining(Block):
     """BERT with its pre-training heads, in one layer because they share the word embeddings."""
 
-    def __init__(self, config: BertConfig, name="pretraining", **kwargs):
+    def __init__(self, config: BertConfig, next_sentence=True, name="pretraining", **kwargs):
         super().__init__(name=name, **kwargs)
-        self.config = config
-        self.bert = BertModel(config)
-        self.cls = PretrainingHeads(config)
+        self.config, self.next_sentence = config, next_sentence
+        self.bert = BertModel(config, add_pooler=next_sentence)
+        self.cls = PretrainingHeads(config, next_sentence)
 
     def call(self, inputs, training=False):
+        inputs = dict(inputs)
+        starts = inputs.pop("cls_positions", None)
+        if starts is not None:
+            inputs["input_mask"] = _of_own_text(inputs["input_mask"])
         outputs = self.bert(inputs, training=training)
-        return self.cls(
-            outputs["sequence_output"],
-            outputs["pooled_output"],
-            inputs["masked_lm_positions"],
-            self.bert.get_embedding_table(),
-        )
+        sequence = outputs["sequence_output"]
+        table = self.bert.get_embedding_table()
+        words = self.cls.predictions(sequence, inputs["masked_lm_positions"], table)
+        logits = {"masked_lm_logits": words}
+        if self.next_sentence:
+            logits["next_sentence_logits"] = self._next_sentence(outputs, starts)
+        return logits
+
+    def _next_sentence(self, outputs, starts):
+        if starts is None:
+            return self.cls.seq_relationship(outputs["pooled_output"])
+        first = tf.gather(outputs["sequence_output"], starts, batch_dims=1)  # [B, K, E]
+        pooled = self.bert.pooler(tf.reshape(first, [-1, 1, self.config.hidden_size]))
+        logits = self.cls.seq_relationship(pooled)  # [B*K, 2]
+        return tf.reshape(logits, [-1, tf.shape(starts)[1], 2])
 
     def get_config(self):
-        return {**super().get_config(), "config": self.config.to_dict()}
+        config = {"config": self.config.to_dict(), "next_sentence": self.next_sentence}
+        return {**super().get_config(), **config}
 
     @classmethod
     def from_config(cls, config):
         return cls(**{**config, "config": BertConfig.from_dict(config["config"])})
+
+
+def _of_own_text(input_mask):
+    """Numbers of the text that a position is of [B, F], 0 padding -> what each one sees [B, F, T].
+
+    Padding sees nothing.
+    """
+    same = input_mask[:, :, tf.newaxis] == input_mask[:, tf.newaxis, :]
+    return tf.cast(same & (input_mask > 0)[:, tf.newaxis, :], tf.int32)
 
 
 def classifier(config: BertConfig, num_labels: int, dropout_rate: float = 0.1) -> TaskModel:
@@ -189,13 +208,20 @@ def tagger(
     return TaskModel(inputs, CRF(num_labels)(logits) if use_crf else {"logits": logits})
 
 
-def pretraining(config: BertConfig) -> TaskModel:
+def pretraining(config: BertConfig, next_sentence: bool = True, packed: bool = False) -> TaskModel:
     """Scores for pre-training (run_pretraining.py); takes `masked_lm_positions` [B, M] as well.
 
     {"masked_lm_logits": [B, M, V], "next_sentence_logits": [B, 2]}.
+
+    Args:
+      next_sentence: without it there are neither the second scores nor a pooler.
+      packed: rows hold up to K texts each, as `data.row_packing` makes them: `input_mask` numbers
+        them from 1, `position_ids` [B, F] start at 0 in each, and the second scores [B, K, 2] are
+        those of `cls_positions` [B, K].
     """
-    inputs = _inputs("masked_lm_positions")
-    return TaskModel(inputs, Pretraining(config)(inputs))
+    more = ("position_ids", "cls_positions") if packed else ()
+    inputs = _inputs("masked_lm_positions", *more)
+    return TaskModel(inputs, Pretraining(config, next_sentence)(inputs))
 
 
 def _inputs(*more: str) -> dict[str, keras.KerasTensor]:

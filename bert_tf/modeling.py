@@ -57,7 +57,7 @@ class Embeddings(Block):
             autocast=False,
         )
 
-    def call(self, input_ids, segment_ids, training=False):
+    def call(self, input_ids, segment_ids, position_ids=None, training=False):
         length = input_ids.shape[1]
         if length is not None and length > self.config.max_position_embeddings:
             raise ValueError(
@@ -69,7 +69,13 @@ class Embeddings(Block):
             tf.one_hot(segment_ids, self.config.type_vocab_size), self.token_type_embeddings
         )
         table = tf.convert_to_tensor(self.position_embeddings)
-        positions = table[: tf.shape(input_ids)[1]]  # [F, E]
+        if position_ids is None:
+            positions = table[: tf.shape(input_ids)[1]]  # [F, E]
+        else:
+            # Reshaped, the gradient is dense, as it is without position_ids: the optimizer clips
+            # by the norm of a matrix, not of a row for each token.
+            table = tf.reshape(table, table.shape)
+            positions = tf.gather(table, position_ids)  # [B, F, E]
         x = tf.reshape(words + segments + positions, [-1, self.config.hidden_size])
         return self.dropout(self.layer_norm(x), training=training)  # [B*F, E]
 
@@ -98,7 +104,9 @@ class BertModel(Block):
 
     `bert = BertModel(config)` and then `bert({"input_ids": ..., "input_mask": ...,
     "segment_ids": ...}, training=False)`, all integers [B, F]. The mask (1 real, 0 padding) and
-    the segments may be left out: ones, zeros. Returns a dict:
+    the segments may be left out: ones, zeros. Where several texts share a row, `position_ids`
+    [B, F] count from 0 in each, and `input_mask` is [B, F, T]: what each position sees. Returns a
+    dict:
 
       sequence_output   [B, F, E]  of the last layer
       pooled_output     [B, E]     of the first token, unless `add_pooler=False`
@@ -139,11 +147,12 @@ class BertModel(Block):
 
     def call(self, inputs, training=False):
         input_ids, input_mask, segment_ids = _model_inputs(inputs)
+        position_ids = inputs.get("position_ids")
 
         def unflatten(x):  # [B*F, E] -> [B, F, E]
             return tf.reshape(x, [*_shape(input_ids), self.config.hidden_size])
 
-        x = self.embeddings(input_ids, segment_ids, training=training)
+        x = self.embeddings(input_ids, segment_ids, position_ids, training=training)
         layers = self.encoder(x, input_mask, training=training)
         outputs = {
             "sequence_output": unflatten(layers[-1]),

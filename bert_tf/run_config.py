@@ -39,8 +39,8 @@ def cli_flag(
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class RunConfig:
-    """Flags of a fine-tuning program (`run_classifier.py` of google-research/bert, and ours)."""
+class TrainingConfig:
+    """Flags of every program that trains (those of google-research/bert's, and ours)."""
 
     output_dir: str = cli_flag(
         None, "Where checkpoints, records and results are written.", required=True, free=True
@@ -88,15 +88,9 @@ class RunConfig:
     )
     do_train: bool = cli_flag(False, "Fine-tune on the training set.", free=True)
     do_eval: bool = cli_flag(False, "Evaluate on the development set.", free=True)
-    do_predict: bool = cli_flag(False, "Predict the test set.", free=True)
     train_batch_size: int = cli_flag(32, "Examples in one training step, over all devices.")
     eval_batch_size: int = cli_flag(8, "Examples in one evaluation batch.", free=True)
-    predict_batch_size: int = cli_flag(8, "Examples in one prediction batch.", free=True)
     learning_rate: float = cli_flag(5e-5, "Peak learning rate of Adam.")
-    num_train_epochs: float = cli_flag(3.0, "Passes over the training set.")
-    warmup_proportion: float = cli_flag(
-        0.1, "Share of the steps in which the learning rate grows from zero."
-    )
     optimizer: str = cli_flag(
         "adamw",
         "How gradients become updates: Google's Adam, the same with moments corrected for bias, "
@@ -171,20 +165,11 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         self._check_tokenizer_file()
-        for name in _POSITIVE:
-            _require(getattr(self, name) >= 1, f"--{name}={getattr(self, name)}: give 1 or more")
+        self.require_positive(*_POSITIVE)
         _require(
             self.max_seq_length >= 3,
             f"--max_seq_length={self.max_seq_length} leaves no room for a word "
             "between [CLS] and [SEP]; give 3 or more",
-        )
-        _require(
-            0 <= self.warmup_proportion <= 1,
-            f"--warmup_proportion={self.warmup_proportion}: give a share from 0 to 1",
-        )
-        _require(
-            self.num_train_epochs > 0,
-            f"--num_train_epochs={self.num_train_epochs}: give more than 0",
         )
         _require(
             0 <= self.random_seed < 2**31,
@@ -228,6 +213,40 @@ class RunConfig:
             "in two ways; leave one of them out",
         )
 
+    def require_positive(self, *names: str) -> None:
+        """Raises ValueError for a flag that is below 1."""
+        for name in names:
+            _require(getattr(self, name) >= 1, f"--{name}={getattr(self, name)}: give 1 or more")
+
+    def bound(self) -> dict[str, Any]:
+        """The values that an interrupted run must have kept to be continued."""
+        fields = dataclasses.fields(self)
+        return {f.name: getattr(self, f.name) for f in fields if not f.metadata["free"]}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunConfig(TrainingConfig):
+    """Flags of a fine-tuning program (`run_classifier.py` of google-research/bert, and ours)."""
+
+    do_predict: bool = cli_flag(False, "Predict the test set.", free=True)
+    predict_batch_size: int = cli_flag(8, "Examples in one prediction batch.", free=True)
+    num_train_epochs: float = cli_flag(3.0, "Passes over the training set.")
+    warmup_proportion: float = cli_flag(
+        0.1, "Share of the steps in which the learning rate grows from zero."
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require_positive("predict_batch_size")
+        _require(
+            0 <= self.warmup_proportion <= 1,
+            f"--warmup_proportion={self.warmup_proportion}: give a share from 0 to 1",
+        )
+        _require(
+            self.num_train_epochs > 0,
+            f"--num_train_epochs={self.num_train_epochs}: give more than 0",
+        )
+
     def require_action(self) -> None:
         """Raises ValueError unless the flags ask for something to be done."""
         _require(
@@ -235,11 +254,6 @@ class RunConfig:
             "At least one of `do_train`, `do_eval` or `do_predict' must be True."
             " (--export_dir alone exports a trained --output_dir.)",
         )
-
-    def bound(self) -> dict[str, Any]:
-        """The values that an interrupted run must have kept to be continued."""
-        fields = dataclasses.fields(self)
-        return {f.name: getattr(self, f.name) for f in fields if not f.metadata["free"]}
 
 
 def shared_flag(name: str, **changes: Any) -> Any:
@@ -251,7 +265,6 @@ def shared_flag(name: str, **changes: Any) -> Any:
 _POSITIVE = (
     "train_batch_size",
     "eval_batch_size",
-    "predict_batch_size",
     "gradient_accumulation_steps",
     "steps_per_execution",
     "save_checkpoints_steps",

@@ -17,7 +17,7 @@ import tensorflow as tf
 from bert_tf import filesystem
 from bert_tf.checkpoints.files import write_file
 from bert_tf.checkpoints.location import read_json
-from bert_tf.run_config import RunConfig
+from bert_tf.run_config import TrainingConfig
 
 RUN_FILE = "run.json"
 
@@ -56,7 +56,7 @@ def fingerprint(paths: Sequence[str]) -> str:
 
 
 def claim(
-    config: RunConfig,
+    config: TrainingConfig,
     model: Mapping[str, Any],
     data_files: Mapping[str, Sequence[str]],
     started: bool,

@@ -15,7 +15,7 @@ import keras
 import tensorflow as tf
 
 from bert_tf import modeling, optimization
-from bert_tf.run_config import RunConfig
+from bert_tf.run_config import TrainingConfig
 
 Tensors = dict[str, tf.Tensor]
 Gradients = list[tf.Tensor | tf.IndexedSlices | None]
@@ -51,7 +51,7 @@ class TrainStep:
 
     def __init__(
         self,
-        config: RunConfig,
+        config: TrainingConfig,
         model: keras.Model,
         objective: Objective,
         strategy: tf.distribute.Strategy,

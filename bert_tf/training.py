@@ -1,8 +1,8 @@
 """The one training loop: train, evaluate and predict for every task, on every strategy.
 
-A task hands over a `keras.Model`, an `Objective` and a `RecordFile`; the loop does the rest:
-which rows make a step (a function of seed and step, so that a run can be continued anywhere),
-padding, gradients, the optimizer, checkpoints, the progress bar and TensorBoard.
+A task hands over a `keras.Model`, an `Objective` and `Rows` (a `RecordFile`); the loop does the
+rest: which rows make a step (a function of seed and step, so that a run can be continued
+anywhere), padding, gradients, the optimizer, checkpoints, the progress bar and TensorBoard.
 What a step computes is in `train_step.py`.
 """
 
@@ -24,8 +24,8 @@ import tqdm
 from bert_tf import distribution, modeling, optimization
 from bert_tf.batching import Arrays, pad_rows, training_rows, trim_padding
 from bert_tf.checkpoints.training import CheckpointManager
-from bert_tf.data.records import RecordFile
-from bert_tf.run_config import RunConfig
+from bert_tf.data.records import Rows
+from bert_tf.run_config import TrainingConfig
 from bert_tf.train_step import Objective, Tensors, TrainStep
 
 __all__ = ["Loop", "Objective", "Tensors", "TrainingResult", "TrainingState"]
@@ -33,11 +33,20 @@ __all__ = ["Loop", "Objective", "Tensors", "TrainingResult", "TrainingState"]
 
 @dataclasses.dataclass(frozen=True)
 class TrainingResult:
-    """Where a call of `Loop.train` began and ended, in steps; and whether patience ended it."""
+    """What a call of `Loop.train` did.
+
+    Attributes:
+      first_step, last_step: it went from here to there.
+      stopped_early: whether patience ended it.
+      tokens: pieces in the rows of these steps, padding not counted.
+      seconds: what the steps took; saving and evaluating are not counted.
+    """
 
     first_step: int
     last_step: int
-    stopped_early: bool
+    stopped_early: bool = False
+    tokens: int = dataclasses.field(default=0, compare=False)
+    seconds: float = dataclasses.field(default=0.0, compare=False)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +86,7 @@ class Loop:
 
     def __init__(
         self,
-        config: RunConfig,
+        config: TrainingConfig,
         model: keras.Model,
         objective: Objective,
         strategy: tf.distribute.Strategy,
@@ -97,7 +106,7 @@ class Loop:
                 "leave it out, or use --distribution_strategy=one_device"
             )
 
-    def _signature(self, records: RecordFile) -> dict[str, tf.TensorSpec] | None:
+    def _signature(self, records: Rows) -> dict[str, tf.TensorSpec] | None:
         """The features of a batch of any length, where one graph serves all; else None.
 
         Which graph computes a batch must depend on nothing that ran before, or a continued run
@@ -119,7 +128,7 @@ class Loop:
         whole = name in self.objective.whole
         return [None if n == self.config.max_seq_length and not whole else n for n in shape]
 
-    def _compile_forward(self, records: RecordFile) -> Callable[[Any], Any]:
+    def _compile_forward(self, records: Rows) -> Callable[[Any], Any]:
         def replica_step(batch: Tensors) -> Tensors:
             inputs = {tensor.name: batch[tensor.name] for tensor in self.model.inputs}
             return self.objective.results(self.model(inputs, training=False), batch)
@@ -133,7 +142,7 @@ class Loop:
         )
 
     def forward(
-        self, records: RecordFile, batch_size: int, description: str
+        self, records: Rows, batch_size: int, description: str
     ) -> Iterator[tuple[Arrays, Arrays]]:
         """Yields (batch, results) in file order; padding rows are taken off again."""
         forward = self._forward = self._forward or self._compile_forward(records)
@@ -157,19 +166,20 @@ class Loop:
 
     def train(
         self,
-        records: RecordFile,
+        records: Rows,
+        steps: range,
         num_train_steps: int,
         num_warmup_steps: int,
         manager: CheckpointManager,
         evaluate: Callable[[int], float] | None = None,
     ) -> TrainingResult:
-        """Trains to `num_train_steps`, continuing from the manager's latest checkpoint.
+        """Does the steps that are still to be done, from the manager's latest checkpoint on.
 
         Args:
           records: training rows; `[B, max_seq_length]` features.
-          num_train_steps: steps of the whole run; the learning rate reaches 0 there.
+          steps: those on these rows: all, or a phase of the run.
+          num_train_steps: steps of the whole run, after which the learning rate is 0.
           num_warmup_steps: steps in which the learning rate grows.
-          manager: where checkpoints are kept.
           evaluate: step -> the metric of the best checkpoint, called every `--eval_steps`.
 
         Raises:
@@ -179,31 +189,31 @@ class Loop:
         with self.strategy.scope():
             optimizer = self.optimizer(num_train_steps, num_warmup_steps)
             optimizer.build(self.model.trainable_variables)
-        first = self._resume(TrainingState(self.model, optimizer), manager, num_train_steps)
+        first = self._resume(TrainingState(self.model, optimizer), manager, steps)
         if evaluate is not None and first and self._evaluates(first, num_train_steps):
             # The run may have been stopped between this checkpoint and its evaluation.
             manager.offer_best(manager.latest(), evaluate(first))
             if self._out_of_patience(manager):
-                print(f"Training has already stopped early, at step {first}.", flush=True)
-                return TrainingResult(first, first, stopped_early=True)
+                return self._stopped_before(first)
         events = tf.summary.create_file_writer(self.config.output_dir)
-        bar = tqdm.tqdm(total=num_train_steps, initial=first, desc="train", dynamic_ncols=True)
+        bar = tqdm.tqdm(total=steps.stop, initial=first, desc="train", dynamic_ncols=True)
+        tokens, seconds = 0, 0.0
         with events.as_default(), bar:
-            for step, logs in self.steps(records, optimizer, first, num_train_steps):
+            for step, logs in self.steps(records, optimizer, range(first, steps.stop), steps.start):
                 self._check_finite(step, logs, manager)
-                log_scalars(step, logs)
-                bar.update(step - bar.n)
-                bar.set_postfix(loss=f"{logs['loss']:.4f}")
+                self._show(bar, step, logs)
+                tokens += logs["tokens"]
+                seconds += logs["tokens"] / logs["tokens_per_second"]
                 due = evaluate is not None and self._evaluates(step, num_train_steps)
-                if due or step == num_train_steps or step % self.config.save_checkpoints_steps == 0:
-                    state = TrainingState(self.model, optimizer)
-                    prefix = manager.save(step, state.tensors())
-                    if due:
-                        manager.offer_best(prefix, evaluate(step))
-                        if self._out_of_patience(manager):
-                            bar.write(self._why_early(step, manager))
-                            return TrainingResult(first, step, stopped_early=True)
-        return TrainingResult(first, max(first, num_train_steps), stopped_early=False)
+                if not (due or self._saves(step, steps)):
+                    continue
+                prefix = manager.save(step, TrainingState(self.model, optimizer).tensors())
+                if due:
+                    manager.offer_best(prefix, evaluate(step))
+                    if self._out_of_patience(manager):
+                        bar.write(self._why_early(step, manager))
+                        return TrainingResult(first, step, True, tokens, seconds)
+        return TrainingResult(first, max(first, steps.stop), False, tokens, seconds)
 
     def optimizer(self, num_train_steps: int, num_warmup_steps: int) -> optimization.Optimizer:
         """What the flags say; call it inside `strategy.scope()`."""
@@ -218,6 +228,14 @@ class Loop:
             config.learning_rate, num_train_steps, num_warmup_steps, config.optimizer, scale
         )
 
+    def _show(self, bar: tqdm.tqdm, step: int, logs: Mapping[str, float]) -> None:
+        log_scalars(step, logs)
+        bar.update(step - bar.n)
+        bar.set_postfix(loss=f"{logs['loss']:.4f}")
+
+    def _saves(self, step: int, steps: range) -> bool:
+        return step == steps.stop or step % self.config.save_checkpoints_steps == 0
+
     def _evaluates(self, step: int, last: int) -> bool:
         """Every `--eval_steps`, and at the end."""
         return step == last or step % self.config.eval_steps == 0
@@ -225,6 +243,10 @@ class Loop:
     def _out_of_patience(self, manager: CheckpointManager) -> bool:
         patience = self.config.early_stopping_patience
         return bool(patience) and manager.evaluations_since_best() >= patience
+
+    def _stopped_before(self, step: int) -> TrainingResult:
+        print(f"Training has already stopped early, at step {step}.", flush=True)
+        return TrainingResult(step, step, stopped_early=True)
 
     def _why_early(self, step: int, manager: CheckpointManager) -> str:
         return (
@@ -240,29 +262,28 @@ class Loop:
                 f"--gradient_accumulation_steps={parts}; use a multiple of {self._replicas * parts}"
             )
 
-    def _resume(
-        self, state: TrainingState, manager: CheckpointManager, num_train_steps: int
-    ) -> int:
+    def _resume(self, state: TrainingState, manager: CheckpointManager, steps: range) -> int:
         latest = manager.restore_latest()
         if latest is None:
             return 0
         prefix, tensors = latest
         state.restore(tensors, prefix)
         step = int(tensors["global_step"])
-        if step >= num_train_steps:
+        if step >= steps.stop:
             print(f"Training has already finished: {prefix} is at step {step}.", flush=True)
-        else:
-            print(f"Continuing from {prefix} (step {step} of {num_train_steps}).", flush=True)
+        elif step > steps.start:
+            print(f"Continuing from {prefix} (step {step} of {steps.stop}).", flush=True)
         return step
 
     def steps(
-        self,
-        records: RecordFile,
-        optimizer: optimization.Optimizer,
-        first: int,
-        last: int,
+        self, records: Rows, optimizer: optimization.Optimizer, steps: range, start: int = 0
     ) -> Iterator[tuple[int, dict[str, float]]]:
-        """Runs the steps first..last; the next batches are read while the current ones compute."""
+        """Runs `steps`, as (step done, logs); the next batches are read while these compute.
+
+        Args:
+          start: the step at which the first epoch of these rows begins.
+        """
+        last = steps.stop
         train_step = TrainStep(
             self.config,
             self.model,
@@ -271,27 +292,40 @@ class Loop:
             optimizer,
             self._signature(records),
         )
-        unread = []
+        unread: list[tuple[int, int, Tensors]] = []
         with ThreadPoolExecutor(1) as reader:
-            stop = self._stop(first, last)
-            upcoming = reader.submit(self._training_batches, records, first, stop)
-            begun, step = time.monotonic(), first
+            stop = self._stop(steps.start, last)
+            upcoming = reader.submit(
+                self._training_batches, records, range(steps.start, stop), start
+            )
+            begun, step = time.monotonic(), steps.start
             while step < last:
-                feeds, step = upcoming.result(), stop
+                (feeds, tokens), step = upcoming.result(), stop
                 if step < last:
                     stop = self._stop(step, last)
-                    upcoming = reader.submit(self._training_batches, records, step, stop)
+                    upcoming = reader.submit(
+                        self._training_batches, records, range(step, stop), start
+                    )
                 done = range(step - len(feeds) + 1, step + 1)
-                unread += zip(done, train_step(feeds), strict=True)
+                unread += zip(done, tokens, train_step(feeds), strict=True)
                 if not self._reads(step, last):
                     continue
-                read = [(done, {k: float(v) for k, v in logs.items()}) for done, logs in unread]
-                seconds = time.monotonic() - begun
-                rate = len(unread) * self.config.train_batch_size / seconds
+                read = [(n, t, {k: float(v) for k, v in logs.items()}) for n, t, logs in unread]
+                yield from self._timed(read, time.monotonic() - begun)
                 unread = []
-                for done, logs in read:
-                    yield done, logs | {"examples_per_second": rate}
                 begun = time.monotonic()  # saving and evaluating are not training
+
+    def _timed(
+        self, steps: list[tuple[int, int, dict[str, float]]], seconds: float
+    ) -> Iterator[tuple[int, dict[str, float]]]:
+        """(step, tokens, logs) of steps that took so long together -> (step, logs with rates)."""
+        examples = len(steps) * self.config.train_batch_size
+        whole = sum(tokens for _, tokens, _ in steps)
+        for step, tokens, logs in steps:
+            logs["tokens"] = tokens
+            logs["tokens_per_second"] = whole / seconds
+            logs["examples_per_second"] = examples / seconds
+            yield step, logs
 
     def _stop(self, step: int, last: int) -> int:
         """The step up to which one call of the graph goes: where something is to be done, at most.
@@ -308,14 +342,23 @@ class Loop:
         points = [config.iterations_per_loop, config.save_checkpoints_steps, config.eval_steps]
         return not self._on_tpu or step == last or any(n and step % n == 0 for n in points)
 
-    def _training_batches(self, records: RecordFile, step: int, stop: int) -> list[Any]:
+    def _training_batches(
+        self, records: Rows, steps: range, start: int
+    ) -> tuple[list[Any], list[int]]:
+        """What the steps are fed, and how many pieces of text there are in each."""
         config = self.config
-        size, seed = config.train_batch_size, config.random_seed
         trim = not (self._static or self.objective.counts_padding)
-        return [
-            self._feed(records.batch(training_rows(number, size, len(records), seed)), trim)
-            for number in range(step, stop)
-        ]
+        multiple = self._replicas * config.gradient_accumulation_steps
+        feeds, tokens = [], []
+        for step in steps:
+            batch = records.batch(
+                *training_rows(
+                    step - start, config.train_batch_size, len(records), config.random_seed
+                )
+            )
+            tokens.append(int(np.count_nonzero(batch["input_mask"])))
+            feeds.append(self._feed(pad_rows(batch, multiple), trim))
+        return feeds, tokens
 
     def _check_finite(self, step: int, logs: dict[str, float], manager: CheckpointManager) -> None:
         if math.isfinite(logs["loss"]) and math.isfinite(logs["gradient_norm"]):

@@ -33,7 +33,7 @@ LEVELS = [
     ["graph_tokenizers", "graph_offsets", "graph_windows"],
     ["heads", "optimization", "data"],
     ["checkpoints"],
-    ["train_step"],
+    ["train_step", "fill_mask"],
     ["training", "export", "run_folder", "reporting"],
     ["tasks"],
 ]

@@ -94,7 +94,7 @@ def test_the_loop_trains_head_and_crf(tmp_path, rows):
         return sum(r["loss"].sum() for r in results) / sum(r["weight"].sum() for r in results)
 
     before = evaluate()
-    loop.train(rows, 30, 3, CheckpointManager(str(tmp_path)))
+    loop.train(rows, range(30), 30, 3, CheckpointManager(str(tmp_path)))
     assert evaluate() < 0.6 * before
     saved = checkpoints.read(str(tmp_path))
     assert all(saved[f"crf/{name}"].any() for name in crf.NAMES)

@@ -83,7 +83,7 @@ def train(folder, rows, steps=8, dropout=0.1, **changes):
     """The weights after `steps` steps, and the losses TensorBoard was given."""
     config = make_config(folder, **changes)
     loop = make_loop(config, dropout)
-    loop.train(rows, steps, 2, CheckpointManager(config.output_dir))
+    loop.train(rows, range(steps), steps, 2, CheckpointManager(config.output_dir))
     return weights(loop), scalars(folder, "loss")
 
 
@@ -159,7 +159,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, rows, monkeypatch):
 
     monkeypatch.setattr(training.Loop, "_check_finite", poison)
     with pytest.raises(FloatingPointError, match=r"at step 5; .*model\.ckpt-3"):
-        loop.train(rows, 8, 2, manager)
+        loop.train(rows, range(8), 8, 2, manager)
     assert manager.latest().endswith("model.ckpt-3")
 
 

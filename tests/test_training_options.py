@@ -89,7 +89,7 @@ def test_frozen_layers_stay_and_have_no_slots(tmp_path, rows):
     before = weights(loop)
     loop.model.bert.freeze(1)
     manager = CheckpointManager(config.output_dir)
-    loop.train(rows, 3, 1, manager)
+    loop.train(rows, range(3), 3, 1, manager)
     after = weights(loop)
     _, saved = manager.restore_latest()
     for name in before:
@@ -113,7 +113,7 @@ def run_with_scores(folder, rows, scores, **changes):
         asked.append(step)
         return scores[step - 1]
 
-    return loop.train(rows, 8, 2, manager, evaluate), asked, manager
+    return loop.train(rows, range(8), 8, 2, manager, evaluate), asked, manager
 
 
 def test_patience_ends_the_run_and_the_best_is_known(tmp_path, rows, capsys):
@@ -148,7 +148,7 @@ def test_the_end_is_evaluated_too(tmp_path, rows):
     config = make_config(tmp_path, eval_steps=3, do_train=True, do_eval=True)
     loop, manager = make_loop(config), CheckpointManager(config.output_dir)
     asked = []
-    loop.train(rows, 8, 2, manager, lambda step: asked.append(step) or float(step))
+    loop.train(rows, range(8), 8, 2, manager, lambda step: asked.append(step) or float(step))
     assert asked == [3, 6, 8] and manager.best().endswith("model.ckpt-8")
 
 

@@ -3,9 +3,13 @@
 Names, types and order of the features are google-research/bert's.
 """
 
+import gzip
 import mmap
 import os
+import shutil
+import tempfile
 from collections.abc import Iterable, Mapping, Sequence
+from typing import IO, Protocol
 
 import numpy as np
 import tensorflow as tf
@@ -119,11 +123,24 @@ def _serialize(row: Mapping[str, Sequence[float]], spec: Spec) -> bytes:
     return example.SerializeToString()
 
 
+class Rows(Protocol):
+    """Rows to train on or to evaluate: numbered, and read in any order."""
+
+    spec: Spec
+
+    def __len__(self) -> int: ...
+
+    def batch(self, indices: np.ndarray, epochs: np.ndarray | None = None) -> dict[str, np.ndarray]:
+        """The rows at these positions, as they are in these epochs (by default the first)."""
+        ...
+
+
 class RecordFile:
-    """Random access to the examples of a TFRecord file.
+    """Random access to the examples of a TFRecord file, which are the same in every epoch.
 
     Opening reads the file once and verifies every checksum. A local file is then read from a
-    memory map, a remote one is held in memory. `batch` may be called from several threads.
+    memory map, a remote one is held in memory; one that ends in .gz is unpacked into a temporary
+    file first. `batch` may be called from several threads.
 
     Raises: ValueError naming the file if it is missing, truncated, damaged or empty.
     """
@@ -135,15 +152,24 @@ class RecordFile:
         self._ends = np.cumsum(lengths + (_HEADER + _FOOTER)) - _FOOTER
         self._starts = self._ends - lengths
         self._bytes = _contents(path)
+        # TensorFlow takes a file that ends inside a record's header for one that ends before it.
+        if (lengths + (_HEADER + _FOOTER)).sum() != len(self._bytes):
+            problem = f"it ends in the middle of record {len(lengths)}"
+            raise ValueError(f"{path}: not a complete TFRecord file ({problem})")
+        if not len(lengths):
+            raise ValueError(f"{path}: no examples in this file")
 
     def __len__(self) -> int:
         return len(self._starts)
 
-    def batch(self, indices: Sequence[int] | np.ndarray) -> dict[str, np.ndarray]:
+    def batch(
+        self, indices: Sequence[int] | np.ndarray, epochs: np.ndarray | None = None
+    ) -> dict[str, np.ndarray]:
         """The examples at these positions: int32 (or float32) arrays `[n, length]` by name.
 
         Raises: ValueError naming the file if an example does not have the features of `spec`.
         """
+        del epochs
         records = [self._bytes[self._starts[i] : self._ends[i]] for i in indices]
         try:
             features = tf.io.parse_example(records, dict(self.spec))
@@ -156,26 +182,61 @@ class RecordFile:
         }
 
 
+class RecordFiles:
+    """Several files of one kind, one after another, as if they were one.
+
+    Raises: ValueError as `RecordFile`.
+    """
+
+    def __init__(self, paths: Sequence[str], spec: Spec) -> None:
+        self.paths, self.spec = list(paths), spec
+        self._files = [RecordFile(path, spec) for path in paths]
+        self._ends = np.cumsum([len(file) for file in self._files])
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    def batch(
+        self, indices: Sequence[int] | np.ndarray, epochs: np.ndarray | None = None
+    ) -> dict[str, np.ndarray]:
+        """As that of `RecordFile`."""
+        indices = np.asarray(indices)
+        owners = np.searchsorted(self._ends, indices, side="right")
+        starts = self._ends - [len(file) for file in self._files]
+        parts = {int(n): np.flatnonzero(owners == n) for n in np.unique(owners)}
+        batches = {n: self._files[n].batch(indices[i] - starts[n]) for n, i in parts.items()}
+        order = np.argsort(np.concatenate(list(parts.values())))
+        return {
+            name: np.concatenate([batch[name] for batch in batches.values()])[order]
+            for name in self.spec
+        }
+
+
 def _record_lengths(path: str) -> np.ndarray:
     """Bytes in each record, int64; the checksums are verified on the way."""
-    lengths = tf.data.TFRecordDataset(path).batch(_SCAN_BATCH).map(tf.strings.length)
+    kind = "GZIP" if path.endswith(".gz") else ""
+    lengths = tf.data.TFRecordDataset(path, kind).batch(_SCAN_BATCH).map(tf.strings.length)
     try:
         batches = [np.zeros(0, np.int64), *lengths.as_numpy_iterator()]
-        size = tf.io.gfile.stat(path).length
     except tf.errors.OpError as error:
         raise ValueError(f"{path}: not a complete TFRecord file ({error.message})") from error
-    found = np.concatenate(batches)
-    # TensorFlow takes a file that ends inside a record's header for one that ends before it.
-    if (found + _HEADER + _FOOTER).sum() != size:
-        problem = f"it ends in the middle of record {len(found)}"
-        raise ValueError(f"{path}: not a complete TFRecord file ({problem})")
-    if not len(found):
-        raise ValueError(f"{path}: no examples in this file")
-    return found
+    return np.concatenate(batches)
 
 
 def _contents(path: str) -> bytes | mmap.mmap:
+    if path.endswith(".gz"):
+        with tempfile.TemporaryFile() as unpacked:
+            with tf.io.gfile.GFile(path, "rb") as file, gzip.open(file) as packed:
+                shutil.copyfileobj(packed, unpacked, 1 << 20)
+            unpacked.flush()
+            return _mapped(unpacked)
     if filesystem.is_remote(path):
         return filesystem.read_bytes(path)
     with open(path, "rb") as file:
-        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        return _mapped(file)
+
+
+def _mapped(file: IO[bytes]) -> bytes | mmap.mmap:
+    if not os.fstat(file.fileno()).st_size:
+        return b""
+    return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)

@@ -14,6 +14,7 @@ SERVABLES = {
     "regression": _CLASSIFIER,
     "multilabel": _CLASSIFIER,
     "tagging": ("bert_tf.export.tagging", "Tagger"),
+    "masked_lm": ("bert_tf.export.masked_language_model", "MaskedLanguageModel"),
     "question_answering": ("bert_tf.export.question_answering", "QuestionAnswering"),
 }
 

@@ -125,9 +125,12 @@ def _task_type(
     if "cls/squad/output_bias" in tensors:
         return "question_answering"
     if "output_bias" not in tensors:
+        if "cls/predictions/output_bias" in tensors:
+            return "masked_lm"
         raise ValueError(
             f"{config.checkpoint} holds no head that could be served: neither a classifier's "
-            "(output_weights) nor one for question answering (cls/squad); fine-tune it first"
+            "(output_weights) nor one for question answering (cls/squad) or masked words "
+            "(cls/predictions); fine-tune it first"
         )
     if described.get("problem_type") in _PROBLEM_TYPES:
         return _PROBLEM_TYPES[described["problem_type"]]

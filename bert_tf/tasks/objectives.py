@@ -117,3 +117,78 @@ def span(google_exact: bool = False) -> Objective:
         return {name: tf.where(padding, -float("inf"), value) for name, value in logits.items()}
 
     return Objective(denominators, numerators, results, counts_padding=True)
+
+
+def pretraining(next_sentence: bool = True) -> Objective:
+    """Of `heads.pretraining`: masked words, and the next sentence (run_pretraining.py).
+
+    The first loss is the mean over all masked words of the batch, the second over its texts: those
+    of a row are numbered in `input_mask`, and one alone is number 1. As in Google's code 1e-5 is
+    added to the number of masked words.
+
+    Its results are sums over the masked words of a row, each float32 [B]: `masked_lm_loss`,
+    `masked_lm_correct` and `masked_lm_weight`, and `next_sentence_loss` and
+    `next_sentence_correct`, which take one text in a row.
+    """
+
+    def denominators(batch: Tensors) -> list[tf.Tensor]:
+        masked = tf.reduce_sum(batch["masked_lm_weights"]) + 1e-5
+        return [masked, tf.reduce_sum(_texts(batch))] if next_sentence else [masked]
+
+    def numerators(outputs: Tensors, batch: Tensors) -> list[tf.Tensor]:
+        masked = tf.reduce_sum(_masked_words(outputs, batch))
+        if not next_sentence:
+            return [masked]
+        return [masked, tf.reduce_sum(_next_sentences(outputs, batch))]
+
+    def results(outputs: Tensors, batch: Tensors) -> Tensors:
+        weights = batch["masked_lm_weights"]
+        right = _right(outputs["masked_lm_logits"], batch["masked_lm_ids"])
+        sums = {
+            "masked_lm_loss": tf.reduce_sum(_masked_words(outputs, batch), axis=1),
+            "masked_lm_correct": tf.reduce_sum(right * weights, axis=1),
+            "masked_lm_weight": tf.reduce_sum(weights, axis=1),
+        }
+        if not next_sentence:
+            return sums
+        labels = batch["next_sentence_labels"][:, 0]
+        logits = tf.reshape(outputs["next_sentence_logits"], [-1, 2])
+        sums["next_sentence_loss"] = _next_sentences(outputs, batch)[:, 0]
+        return sums | {"next_sentence_correct": _right(logits, labels)}
+
+    masked = frozenset({"masked_lm_positions", "masked_lm_ids", "masked_lm_weights"})
+    return Objective(denominators, numerators, results, whole=masked)
+
+
+def _masked_words(outputs: Tensors, batch: Tensors) -> tf.Tensor:
+    """Cross-entropies, times their weights: [B, M]."""
+    losses = _cross_entropies(outputs["masked_lm_logits"], batch["masked_lm_ids"])
+    return losses * batch["masked_lm_weights"]
+
+
+def _texts(batch: Tensors) -> tf.Tensor:
+    """1 for each text, 0 for the places of texts that are not there: [B, K]."""
+    places = tf.range(1, tf.shape(batch["next_sentence_labels"])[1] + 1)
+    there = places <= tf.reduce_max(batch["input_mask"], axis=1, keepdims=True)
+    return tf.cast(there, tf.float32)
+
+
+def _next_sentences(outputs: Tensors, batch: Tensors) -> tf.Tensor:
+    """Cross-entropies of the texts: [B, K]."""
+    labels = batch["next_sentence_labels"]
+    return _cross_entropies(outputs["next_sentence_logits"], labels) * _texts(batch)
+
+
+def _cross_entropies(logits: tf.Tensor, ids: tf.Tensor) -> tf.Tensor:
+    """Of scores [B, N, L], or [B, L] where N is 1, for ids [B, N]: float32 [B, N]."""
+    flat = tf.reshape(tf.cast(logits, tf.float32), [-1, logits.shape[-1]])
+    # The op itself: the function around it asserts shapes, which stands in the way of grappler.
+    losses, _ = tf.raw_ops.SparseSoftmaxCrossEntropyWithLogits(
+        features=flat, labels=tf.reshape(ids, [-1])
+    )
+    return tf.reshape(losses, tf.shape(ids))
+
+
+def _right(logits: tf.Tensor, ids: tf.Tensor) -> tf.Tensor:
+    """1.0 where the highest of the scores [..., L] is that of the id [...]."""
+    return tf.cast(tf.argmax(logits, axis=-1, output_type=ids.dtype) == ids, tf.float32)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any, Protocol
 
 import keras
@@ -11,7 +12,7 @@ from absl import logging
 from bert_tf import checkpoints, filesystem, run_folder
 from bert_tf.checkpoints.location import LABELS_FILE
 from bert_tf.config import BertConfig
-from bert_tf.run_config import TOKENIZATIONS, RunConfig
+from bert_tf.run_config import TOKENIZATIONS, TrainingConfig
 from bert_tf.tokenization import (
     Tokenizer,
     create_tokenizer,
@@ -35,25 +36,33 @@ class ModelFlags(Protocol):
     max_seq_length: int
 
 
-def architecture(config: ModelFlags, source: str | None) -> tuple[BertConfig, Tokenizer]:
+def architecture(
+    config: ModelFlags, source: str | None, needs_tokenizer: bool = True
+) -> tuple[BertConfig, Tokenizer | None]:
     """The model's config and its tokenizer: from the flags, else from beside the checkpoint.
+
+    Where there is no checkpoint, what lies beside `--bert_config_file` serves as well.
 
     Args:
       config: the run's flags.
       source: the checkpoint that the run starts from or uses; None where it has none, and
         `config` an output_dir.
+      needs_tokenizer: whether it is an error if there is no vocabulary; else there is no tokenizer.
 
     Raises:
       ValueError: one of them is nowhere to be found, or they do not fit together or the flags.
     """
+    beside = os.path.dirname(config.bert_config_file or "") if source is None else None
     try:
-        place = checkpoints.locate(source or config.output_dir)
+        place = checkpoints.locate(source or beside or config.output_dir)
     except ValueError as error:
-        raise ValueError(f"--init_checkpoint={config.init_checkpoint}: {error}") from error
+        given = "bert_config_file" if beside else "init_checkpoint"
+        raise ValueError(f"--{given}={getattr(config, given)}: {error}") from error
     config_file = config.bert_config_file or place.config_file
     _check_there("bert_config_file", config_file, source)
     name, file = _tokenizer_file(config, place)
-    _check_there(name, file, source)
+    if file is not None or needs_tokenizer:
+        _check_there(name, file, source)
     bert_config = BertConfig.from_json_file(config_file)
     positions = bert_config.max_position_embeddings
     if config.max_seq_length > positions:
@@ -61,6 +70,9 @@ def architecture(config: ModelFlags, source: str | None) -> tuple[BertConfig, To
             f"--max_seq_length={config.max_seq_length} exceeds this model's {positions} "
             f"positions; use {positions} or less"
         )
+    if file is None:
+        print(f"Model: {config_file}; no vocabulary (--vocab_file) goes with it", flush=True)
+        return bert_config, None
     lower, reason = _casing(config, place)
     keep = config.keep_special_tokens
     tokenizer = create_tokenizer(
@@ -108,7 +120,7 @@ def _casing(config: ModelFlags, place: checkpoints.Location) -> tuple[bool, str]
     return config.do_lower_case, "--do_lower_case"
 
 
-def load(model: keras.Model, path: str, config: RunConfig) -> checkpoints.LoadReport:
+def load(model: keras.Model, path: str, config: TrainingConfig) -> checkpoints.LoadReport:
     """Loads weights and prints the report of every one of them."""
     report = checkpoints.load(model, path, allow_partial=config.allow_partial_checkpoint)
     print(report, flush=True)
@@ -118,17 +130,21 @@ def load(model: keras.Model, path: str, config: RunConfig) -> checkpoints.LoadRe
 def save_description(
     folder: str,
     bert_config: BertConfig,
-    tokenizer: Tokenizer,
+    tokenizer: Tokenizer | None,
     labels: list[str],
     task: dict[str, Any],
 ) -> None:
     """Puts config, vocabulary, casing, labels and task beside the checkpoints of a run."""
-    checkpoints.save_description(folder, bert_config, task, **tokenizer.settings)
+    checkpoints.save_description(folder, bert_config, task, **_settings(tokenizer))
     run_folder.write_json(tf.io.gfile.join(folder, LABELS_FILE), labels)
 
 
 def save_final(
-    model: Any, output_dir: str, tokenizer: Tokenizer, labels: list[str], task: dict[str, Any]
+    model: Any,
+    output_dir: str,
+    tokenizer: Tokenizer | None,
+    labels: list[str],
+    task: dict[str, Any],
 ) -> str:
     """Writes `final_model/`: the weights without optimizer slots, and all that describes them.
 
@@ -142,6 +158,10 @@ def save_final(
         "google",
         labels=labels,
         task=task,
-        **tokenizer.settings,
+        **_settings(tokenizer),
     )
     return folder
+
+
+def _settings(tokenizer: Tokenizer | None) -> dict[str, Any]:
+    return {} if tokenizer is None else tokenizer.settings

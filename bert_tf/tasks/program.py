@@ -1,4 +1,4 @@
-"""What every fine-tuning program does, in one place: train, evaluate, predict, export.
+"""What every program that trains does, in one place: train, evaluate, predict, export.
 
 A task is a subclass of `Program` that says what its model, its rows and its results are. The base
 class does the rest, and writes into output_dir
@@ -24,12 +24,12 @@ from bert_tf.checkpoints.training import CheckpointManager
 from bert_tf.config import BertConfig
 from bert_tf.data.records import RecordFile
 from bert_tf.export.finetuned import run_dir
-from bert_tf.run_config import RunConfig
+from bert_tf.run_config import TrainingConfig
 from bert_tf.tasks import pretrained
 from bert_tf.tokenization import Tokenizer
 
 join = tf.io.gfile.join
-Config = TypeVar("Config", bound=RunConfig)
+Config = TypeVar("Config", bound=TrainingConfig)
 Scores = Mapping[str, Any]
 Made = TypeVar("Made")
 
@@ -50,6 +50,8 @@ class Program(ABC, Generic[Config]):
     """
 
     head: str  # what the model has besides an encoder, for messages
+    reads_text = True  # else a vocabulary is welcome but not needed: `tokenizer` may be None
+    higher_is_better = True  # of the decisive score
 
     def __init__(self, config: Config):
         self.config = config
@@ -69,7 +71,9 @@ class Program(ABC, Generic[Config]):
         self.prepare()
         self.bert_config: BertConfig
         self.tokenizer: Tokenizer
-        self.bert_config, self.tokenizer = pretrained.architecture(config, self.source)
+        self.bert_config, self.tokenizer = pretrained.architecture(
+            config, self.source, self.reads_text
+        )
         keras.utils.set_random_seed(config.random_seed)
         self.strategy = distribution.create_strategy(config)
         with self.strategy.scope(), distribution.precision_policy(config.precision):
@@ -106,7 +110,7 @@ class Program(ABC, Generic[Config]):
     @property
     @abstractmethod
     def decisive(self) -> str:
-        """The name of the dev score by which the best checkpoint is chosen; higher is better."""
+        """The name of the dev score by which the best checkpoint is chosen."""
 
     @abstractmethod
     def dev_scores(self) -> Scores:
@@ -116,9 +120,9 @@ class Program(ABC, Generic[Config]):
     def evaluate(self) -> None:
         """Evaluates on the dev set and writes the results."""
 
-    @abstractmethod
     def predict(self) -> None:
-        """Predicts the test set and writes the predictions."""
+        """Predicts the test set and writes the predictions, where the program has --do_predict."""
+        raise NotImplementedError
 
     @abstractmethod
     def export(self) -> None:
@@ -153,18 +157,8 @@ class Program(ABC, Generic[Config]):
         if not self.manager.latest() and config.init_checkpoint:
             pretrained.load(self.model, config.init_checkpoint, config)
         self._claim_output_dir()
-        rows, examples = self.training_rows()
-        steps = int(examples / config.train_batch_size * config.num_train_epochs)
-        if steps < 1:
-            raise ValueError(
-                f"{examples} training examples, --train_batch_size={config.train_batch_size} "
-                f"and --num_train_epochs={config.num_train_epochs} make no step; "
-                "use a smaller batch"
-            )
         begun = time.monotonic()
-        result = self.loop.train(
-            rows, steps, int(steps * config.warmup_proportion), self.manager, self._judge()
-        )
+        examples, steps, result = self.fit()
         if result.first_step < result.last_step:
             seconds = round(time.monotonic() - begun, 1)
             self.metrics["train"] = {
@@ -174,6 +168,7 @@ class Program(ABC, Generic[Config]):
                 "last_step": result.last_step,
                 "stopped_early": result.stopped_early,
                 "seconds": seconds,
+                "tokens_per_second": round(result.tokens / result.seconds),
             }
         self.metrics["global_step"] = result.last_step
         if config.eval_steps:
@@ -181,6 +176,21 @@ class Program(ABC, Generic[Config]):
         self.written["final_model"] = pretrained.save_final(
             self.model, config.output_dir, self.tokenizer, self.labels, self.description()
         )
+
+    def fit(self) -> tuple[int, int, training.TrainingResult]:
+        """Trains the model; returns how many examples and steps there are, and what was done."""
+        config = self.config
+        rows, examples = self.training_rows()
+        steps = int(examples / config.train_batch_size * config.num_train_epochs)
+        if steps < 1:
+            raise ValueError(
+                f"{examples} training examples, --train_batch_size={config.train_batch_size} "
+                f"and --num_train_epochs={config.num_train_epochs} make no step; "
+                "use a smaller batch"
+            )
+        warmup = int(steps * config.warmup_proportion)
+        result = self.loop.train(rows, range(steps), steps, warmup, self.manager, self.judge())
+        return examples, steps, result
 
     def _use_best(self) -> None:
         """What follows the training is done with the checkpoint that was best on the dev set."""
@@ -194,8 +204,10 @@ class Program(ABC, Generic[Config]):
 
     def _claim_output_dir(self) -> None:
         config = self.config
-        data = {**self.training_files(), "the vocabulary": [self.tokenizer.vocab_file]}
-        model = {**self.bert_config.to_dict(), "do_lower_case": self.tokenizer.do_lower_case}
+        data, model = {**self.training_files()}, self.bert_config.to_dict()
+        if self.tokenizer is not None:
+            data["the vocabulary"] = [self.tokenizer.vocab_file]
+            model["do_lower_case"] = self.tokenizer.do_lower_case
         run_folder.claim(config, model, data, started=self.manager.latest() is not None)
         self.manager.remove_stale()
         pretrained.save_description(
@@ -206,7 +218,7 @@ class Program(ABC, Generic[Config]):
             self.description(),
         )
 
-    def _judge(self) -> Callable[[int], float] | None:
+    def judge(self) -> Callable[[int], float] | None:
         """step -> the task's metric on the dev set; None unless it is asked for on the way."""
         if not self.config.eval_steps:
             return None
@@ -216,7 +228,8 @@ class Program(ABC, Generic[Config]):
             training.log_scalars(step, {f"dev/{name}": float(x) for name, x in scores.items()})
             line = ", ".join(f"{name} {float(value):.4f}" for name, value in scores.items())
             tqdm.tqdm.write(f"step {step}: {line}")  # above the progress bar
-            return scores[self.decisive]
+            score = float(scores[self.decisive])
+            return score if self.higher_is_better else -score
 
         return judge
 

@@ -1,0 +1,262 @@
+"""Masked words and next sentences: what `run_pretraining.py` does, importable.
+
+`run(config)` trains, evaluates and exports, and writes into output_dir
+
+    model.ckpt-N          training checkpoints; `final_model/` the weights alone
+    eval_results.txt      Google's six numbers; metrics.json has all
+
+The rows are made beforehand, by create_pretraining_data.py.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from bert_tf import filesystem, heads
+from bert_tf.batching import Arrays
+from bert_tf.data import row_packing
+from bert_tf.data.records import RecordFile, RecordFiles, Rows, pretraining_spec
+from bert_tf.export import export_model
+from bert_tf.export.masked_language_model import MaskedLanguageModel
+from bert_tf.tasks import objectives, result_files
+from bert_tf.tasks.pretraining_config import PretrainingConfig
+from bert_tf.tasks.pretraining_rows import Arranged, First, MaskedRows
+from bert_tf.tasks.program import Program, Scores
+from bert_tf.training import Loop, Objective, TrainingResult
+
+_GOOGLES = ("loss", "masked_lm_accuracy", "masked_lm_loss")
+_GOOGLES_OF_PAIRS = ("next_sentence_accuracy", "next_sentence_loss")
+
+
+def run(config: PretrainingConfig) -> dict[str, Any]:
+    """Trains, evaluates and exports, as the flags say.
+
+    Returns:
+      What was written: `metrics` (the content of metrics.json), and the paths `final_model`,
+      `eval_results`, `export`, each where it was made.
+
+    Raises:
+      ValueError: flags, files or checkpoint that do not fit together; the message says how to
+        mend it.
+      FloatingPointError: the loss became infinite or not a number.
+    """
+    return Pretraining(config).run()
+
+
+class Pretraining(Program[PretrainingConfig]):
+    """A language model of masked words, and of which text follows which."""
+
+    head = "head for masked words (cls/predictions)"
+    reads_text = False
+    higher_is_better = False
+
+    def prepare(self) -> None:
+        config = self.config
+        self._files = {
+            flag: _files(flag, getattr(config, flag))
+            for flag in ("input_file", "eval_input_file", "phase2_input_file")
+            if getattr(config, flag)
+        }
+
+    def description(self) -> dict[str, Any]:
+        return {
+            "task_type": "masked_lm",
+            "max_seq_length": max(self.config.max_seq_length, self._last.max_seq_length),
+            "next_sentence": self.config.next_sentence,
+        }
+
+    @property
+    def _last(self) -> PretrainingConfig:
+        """The flags of the last phase."""
+        config = self.config
+        return config.phase_2() if config.phase2_num_train_steps else config
+
+    def build_model(self) -> keras.Model:
+        config, positions = self.config, self.bert_config.max_position_embeddings
+        if self._last.max_seq_length > positions:
+            raise ValueError(
+                f"--phase2_max_seq_length={self._last.max_seq_length} exceeds this model's "
+                f"{positions} positions; use {positions} or less"
+            )
+        if config.dynamic_masking and getattr(self.tokenizer, "mask_token_id", None) is None:
+            raise ValueError(
+                "--dynamic_masking needs the vocabulary, with a token [MASK]; give the "
+                "--vocab_file (or --spm_model_file) that the rows were made with"
+            )
+        return heads.pretraining(self.bert_config, config.next_sentence, config.packing)
+
+    def objective(self) -> Objective:
+        return objectives.pretraining(self.config.next_sentence)
+
+    # --------------------------------------------------------------------------------- data
+
+    def training_files(self) -> Mapping[str, Sequence[str]]:
+        return {f"--{flag}": files for flag, files in self._files.items() if "eval" not in flag}
+
+    def _rows(self, flag: str, config: PretrainingConfig) -> Rows:
+        """The rows of the files of a flag, masked."""
+        length, predictions = config.max_seq_length, config.max_predictions_per_seq
+        spec = pretraining_spec(length, predictions, config.dynamic_masking)
+        files = RecordFiles(self._files[flag], spec)
+        self._check_ids(files)
+        if not config.dynamic_masking:
+            return files
+        masking = config.random_seed, config.masked_lm_prob, predictions
+        return MaskedRows(files, self.tokenizer, *masking)
+
+    def _check_ids(self, files: RecordFiles) -> None:
+        """Of the first row: whether it was made with a vocabulary that this model has."""
+        highest = int(files.batch([0])["input_ids"].max())
+        if highest >= self.bert_config.vocab_size:
+            raise ValueError(
+                f"{files.paths[0]}: id {highest} in the first row, but the model's vocab_size is "
+                f"{self.bert_config.vocab_size}; the rows were made with another vocabulary"
+            )
+
+    def training_rows(self) -> tuple[RecordFile, int]:
+        raise NotImplementedError  # each phase has its own: see `fit`
+
+    def fit(self) -> tuple[int, int, TrainingResult]:
+        """Trains phase after phase; the learning rate and the steps go on."""
+        config = self.config
+        whole, second = config.num_train_steps, config.phase2_num_train_steps
+        phases = [("input_file", config, range(whole - second))]
+        if second:
+            phases.append(("phase2_input_file", self._last, range(whole - second, whole)))
+        results, examples = [], 0
+        for flag, flags, steps in phases:
+            done = self._step_of_latest()
+            if done >= steps.stop and steps.stop < whole:
+                continue  # this phase was completed before
+            rows = self._rows(flag, flags)
+            examples += len(rows)
+            print(f"--{flag}: {len(rows)} rows of up to {flags.max_seq_length} pieces", flush=True)
+            if config.packing:
+                rows = Arranged(rows, row_packing.pack)
+            loop = Loop(flags, self.model, self.objective(), self.strategy)
+            warmup = config.num_warmup_steps
+            results.append(loop.train(rows, steps, whole, warmup, self.manager, self.judge()))
+            if results[-1].stopped_early:
+                break
+        return examples, whole, _together(results)
+
+    def _step_of_latest(self) -> int:
+        latest = self.manager.latest()
+        return int(latest.rpartition("-")[2]) if latest else 0
+
+    # --------------------------------------------------------------------------- evaluation
+
+    @property
+    def decisive(self) -> str:
+        return "masked_lm_loss"
+
+    @functools.cached_property
+    def _eval_rows(self) -> Rows:
+        config = self.config
+        flag = "eval_input_file" if config.eval_input_file else "input_file"
+        rows = First(self._rows(flag, config), config.max_eval_steps * config.eval_batch_size)
+        return Arranged(rows, row_packing.one_text_a_row) if config.packing else rows
+
+    def dev_scores(self) -> Scores:
+        return self._scores()
+
+    def _scores(self) -> dict[str, float]:
+        """The losses and accuracies; Google's `loss` is the mean over the batches."""
+        size = self.config.eval_batch_size
+        columns: dict[str, list[np.ndarray]] = {}
+        ids, losses = [], []
+        for batch, results in self.loop.forward(self._eval_rows, size, "eval"):
+            for name, values in results.items():
+                columns.setdefault(name, []).append(values)
+            ids.append(_masked_ids(batch))
+            losses.append(_batch_loss(results))
+        whole = {name: np.concatenate(values) for name, values in columns.items()}
+        masked = whole["masked_lm_weight"].sum(dtype=np.float64)
+        loss = float(whole["masked_lm_loss"].sum(dtype=np.float64) / masked)
+        scores = {
+            "loss": float(np.mean(losses)),
+            "masked_lm_accuracy": float(whole["masked_lm_correct"].sum() / masked),
+            "masked_lm_loss": loss,
+            "perplexity": math.exp(min(loss, 700.0)),
+            "unigram_entropy": entropy(np.concatenate(ids)),
+        }
+        if self.config.next_sentence:
+            scores["next_sentence_accuracy"] = float(whole["next_sentence_correct"].mean())
+            scores["next_sentence_loss"] = float(whole["next_sentence_loss"].mean(dtype=np.float64))
+        return scores
+
+    def evaluate(self) -> None:
+        scores = self._scores()
+        step = self.metrics["global_step"]
+        self.metrics["eval"] = {"examples": len(self._eval_rows)} | scores
+        names = _GOOGLES + (_GOOGLES_OF_PAIRS if self.config.next_sentence else ())
+        googles = {name: np.float32(scores[name]) for name in names}
+        text = result_files.eval_results(googles | {"global_step": step})
+        self.write("eval_results", "eval_results.txt", text)
+        print(f"***** Eval results *****\n{text}", end="", flush=True)
+        print(
+            f"perplexity {scores['perplexity']:.2f}; knowing only how frequent each piece is "
+            f"gives a masked_lm_loss of {scores['unigram_entropy']:.4f}",
+            flush=True,
+        )
+
+    # ------------------------------------------------------------------------------- export
+
+    def export(self) -> None:
+        if self.tokenizer is None:
+            raise ValueError("--export_dir needs the vocabulary of the rows; give --vocab_file")
+        servable = MaskedLanguageModel(
+            self.model, self.bert_config, self.tokenizer, self.description()["max_seq_length"]
+        )
+        self.written["export"] = export_model(
+            servable, self.config.export_dir, run_dir=self.run_dir
+        )
+
+
+def entropy(ids: np.ndarray) -> float:
+    """Of how often each id occurs, in nats: the least loss of one that knows no more than that."""
+    _, counts = np.unique(ids, return_counts=True)
+    shares = counts / counts.sum()
+    return float(-(shares * np.log(shares)).sum())
+
+
+def _files(flag: str, value: str) -> list[str]:
+    """The files that patterns with commas between them name, in the order of each pattern."""
+    files: list[str] = []
+    for pattern in value.split(","):
+        found = sorted(tf.io.gfile.glob(pattern)) if pattern else []
+        found = [file for file in found if not filesystem.is_dir(file)]
+        if not found:
+            raise ValueError(f"--{flag}={value}: there is no file {pattern!r}")
+        files += found
+    return files
+
+
+def _masked_ids(batch: Arrays) -> np.ndarray:
+    return batch["masked_lm_ids"][batch["masked_lm_weights"] > 0]
+
+
+def _batch_loss(results: Arrays) -> float:
+    """Google's loss of a batch: masked words and next sentence."""
+    masked = results["masked_lm_weight"].sum() + 1e-5
+    loss = results["masked_lm_loss"].sum() / masked
+    pairs = results.get("next_sentence_loss")
+    return float(loss if pairs is None else loss + pairs.mean())
+
+
+def _together(results: Sequence[TrainingResult]) -> TrainingResult:
+    """Of all phases."""
+    return TrainingResult(
+        results[0].first_step,
+        results[-1].last_step,
+        results[-1].stopped_early,
+        sum(result.tokens for result in results),
+        sum(result.seconds for result in results),
+    )

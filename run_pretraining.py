@@ -1,0 +1,18 @@
+"""Pre-trains BERT on masked words and next sentences, from nothing or from a checkpoint.
+
+python run_pretraining.py --input_file=output/wiki.tfrecord --output_dir=output/wiki \
+    --bert_config_file=bert_config.json --do_train=true --do_eval=true --num_train_steps=20
+"""
+
+from bert_tf import cli
+from bert_tf.tasks.pretraining_config import PretrainingConfig
+
+
+def main(config: PretrainingConfig) -> None:
+    from bert_tf.tasks import pretraining  # imports TensorFlow, which --help does without
+
+    pretraining.run(config)
+
+
+if __name__ == "__main__":
+    cli.run(PretrainingConfig, main)
