@@ -524,7 +524,6 @@ def test_own_files_without_a_training_file_use_the_labels_of_the_model(tmp_path)
         ({"max_seq_length": 4096}, r"--max_seq_length=4096 exceeds this model's \d+ positions"),
         ({"task_name": "colaa"}, "Task not found: colaa"),
         ({"train_batch_size": 0}, "--train_batch_size=0"),
-        ({"vocab_file": None}, "--vocab_file is needed"),
         ({"vocab_file": "typo.txt"}, "--vocab_file=typo.txt: there is no such file"),
         ({"init_checkpoint": "nowhere"}, "--init_checkpoint=nowhere: no checkpoint at nowhere"),
         ({"train_batch_size": 500}, "use a smaller batch"),
@@ -537,6 +536,14 @@ def test_own_files_without_a_training_file_use_the_labels_of_the_model(tmp_path)
 def test_bad_input_is_one_clear_error(tmp_path, changes, message):
     with pytest.raises(ValueError, match=message):
         classification.run(config(tmp_path / "run", **{"do_train": True} | changes))
+
+
+def test_a_vocabulary_is_needed_beside_the_config_or_by_itself(tmp_path):
+    alone = tmp_path / "bert_config.json"
+    shutil.copy(config(tmp_path).bert_config_file, alone)
+    flags = {"do_train": True, "bert_config_file": str(alone), "vocab_file": None}
+    with pytest.raises(ValueError, match="--vocab_file is needed"):
+        classification.run(config(tmp_path / "run", **flags))
 
 
 def test_predicting_without_a_trained_model_is_refused(tmp_path):
