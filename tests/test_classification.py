@@ -540,7 +540,7 @@ def test_bad_input_is_one_clear_error(tmp_path, changes, message):
 
 def test_a_vocabulary_is_needed_beside_the_config_or_by_itself(tmp_path):
     alone = tmp_path / "bert_config.json"
-    shutil.copy(config(tmp_path).bert_config_file, alone)
+    shutil.copy(config(tmp_path, do_train=True).bert_config_file, alone)
     flags = {"do_train": True, "bert_config_file": str(alone), "vocab_file": None}
     with pytest.raises(ValueError, match="--vocab_file is needed"):
         classification.run(config(tmp_path / "run", **flags))
