@@ -108,6 +108,22 @@ def write_bytes(path: StrPath, contents: bytes) -> None:
         file.write(contents)
 
 
+def write_whole(path: StrPath, contents: bytes) -> None:
+    """Writes a file in a folder that is made if need be: it is there when it is complete."""
+    path = os.fspath(path)
+    make_dir(os.path.dirname(path) or ".")
+    if is_remote(path):  # an object appears when it is closed
+        write_bytes(path, contents)
+        return
+    temporary = f"{path}.{os.getpid()}.partial"
+    try:
+        write_bytes(temporary, contents)
+        os.replace(temporary, path)
+    finally:
+        if os.path.exists(temporary):
+            os.remove(temporary)
+
+
 @contextlib.contextmanager
 def local_copy(path: str) -> Iterator[str]:
     """A local path to read the file from: its own, or that of a copy for the time of the block."""

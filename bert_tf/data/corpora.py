@@ -88,6 +88,13 @@ class Corpus:
                 document = []
         yield from _whole(document)
 
+    def texts(self) -> Iterator[str]:
+        """The text of each line that has any; of a .jsonl file its member "text"."""
+        for file in self.files:
+            for number, line in self._lines(file):
+                if line:
+                    yield _json_text(file, number, line) if self._form == "jsonl" else line
+
     def _lines(self, file: str) -> Iterator[tuple[int, str]]:
         """Line number (from 1) and text of each line, without blanks around it."""
         with _open(file) as opened:
@@ -123,14 +130,18 @@ def _whole(document: Sentences) -> Iterator[Sentences]:
 
 
 def _json_sentences(file: str, number: int, line: str) -> Sentences:
+    text = _json_text(file, number, line)
+    return [sentence for part in text.split("\n") for sentence in split_sentences(part.strip())]
+
+
+def _json_text(file: str, number: int, line: str) -> str:
     try:
         row = json.loads(line)
         if not isinstance(row, dict):
             raise ValueError(f"expected a JSON object, got {line[:40]!r}")
-        text = as_text(member(row, "text"), "text")
+        return as_text(member(row, "text"), "text")
     except (ValueError, RecursionError) as error:
         raise BadRow(file, number, f'{error}; each line must be {{"text": "..."}}') from error
-    return [sentence for part in text.split("\n") for sentence in split_sentences(part.strip())]
 
 
 def split_sentences(paragraph: str) -> Sentences:

@@ -8,16 +8,13 @@ of whole documents, whose rows depend on the seed and the block's number.
 from __future__ import annotations
 
 import array
-import collections
 import dataclasses
 import functools
 import mmap
-import multiprocessing
 import os
 import random
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
 
 import tqdm
 from absl import logging
@@ -28,6 +25,7 @@ from bert_tf.data.example_bytes import RowEncoder
 from bert_tf.data.pretraining_instances import Document, Instance, InstanceMaker
 from bert_tf.data.record_writer import open_records
 from bert_tf.data.word_segmentation import create_segmenter
+from bert_tf.parallel import ordered_map
 from bert_tf.tasks.pretraining_data_config import PretrainingDataConfig
 from bert_tf.tokenization import Tokenizer, create_tokenizer
 
@@ -213,29 +211,12 @@ def _count(counts: Counts, document: Document) -> None:
 
 def _in_blocks(config: PretrainingDataConfig, corpus: Corpus, counts: Counts) -> Iterator[bytes]:
     """The rows of one block after another, made by several processes."""
-    context = multiprocessing.get_context("spawn")
-    workers = config.num_workers
-    # Found out here, with the error as it is, and not in a process.
-    _Worker(config).maker(random.Random())
-    with ProcessPoolExecutor(workers, context, initializer=_start, initargs=(config,)) as pool:
-        waiting: collections.deque[Future] = collections.deque()
-        bar = tqdm.tqdm(blocks(corpus.documents(), counts), "blocks", unit="block")
-        try:
-            for number, block in enumerate(bar):
-                waiting.append(pool.submit(_rows_of_block, number, block))
-                if len(waiting) > workers:  # so many blocks are in memory, and no more
-                    yield from _results(waiting.popleft(), counts)
-            while waiting:
-                yield from _results(waiting.popleft(), counts)
-        finally:
-            for future in waiting:
-                future.cancel()
-
-
-def _results(future: Future, counts: Counts) -> Iterator[bytes]:
-    rows, made = future.result()
-    counts.add(made)
-    yield from rows
+    _Worker(config).maker(random.Random())  # whose errors are told here, not by a process
+    numbered = enumerate(blocks(corpus.documents(), counts))
+    bar = tqdm.tqdm(numbered, "blocks", unit="block")
+    for rows, made in ordered_map(_rows_of_block, bar, config.num_workers, _start, (config,)):
+        counts.add(made)
+        yield from rows
 
 
 def blocks(documents: Iterable[Sentences], counts: Counts) -> Iterator[list[Sentences]]:
@@ -280,9 +261,9 @@ def _start(config: PretrainingDataConfig) -> None:
     _worker = functools.cache(lambda: _Worker(config))
 
 
-def _rows_of_block(number: int, block: Sequence[Sentences]) -> tuple[list[bytes], Counts]:
+def _rows_of_block(numbered: tuple[int, Sequence[Sentences]]) -> tuple[list[bytes], Counts]:
     """The rows of a block, shuffled, and their counts."""
-    worker, counts = _worker(), Counts()
+    (number, block), worker, counts = numbered, _worker(), Counts()
     rng = random.Random(f"{worker.config.random_seed}/{number}")
     documents = []
     for sentences in block:
