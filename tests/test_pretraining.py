@@ -7,13 +7,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
+import tensorflow_text  # noqa: F401 - registers the ops of a text model
 from test_modeling import load_golden, restore
 
 from bert_tf import checkpoints, heads, modeling, training
 from bert_tf.checkpoints.convert import convert
+from bert_tf.config import BertConfig
 from bert_tf.data import records, row_packing
-from bert_tf.tasks import objectives, pretraining, pretraining_rows
+from bert_tf.fill_mask import MaskFiller
+from bert_tf.tasks import (
+    classification,
+    objectives,
+    pretraining,
+    pretraining_data,
+    pretraining_rows,
+)
+from bert_tf.tasks.classification_config import ClassificationConfig
 from bert_tf.tasks.pretraining_config import PretrainingConfig
+from bert_tf.tasks.pretraining_data_config import PretrainingDataConfig
 from bert_tf.tokenization import FullTokenizer
 
 LENGTH, MASKS, WORDS = 24, 4, 100
@@ -437,3 +448,57 @@ def test_every_variable_is_trained(whole, folder):
     model = heads.pretraining(load_golden("gelu")[0])
     assert {modeling.checkpoint_name(v) for v in model.weights} == after.keys()
     assert all((after[name] != before[name]).any() for name in after)
+
+
+def test_sentencepiece_goes_the_whole_way(tmp_path, train_spm):
+    """Text to rows, masks drawn in training, a SavedModel, and a classifier on top."""
+    spm_model = str(train_spm("unigram", vocab_size=1000))
+    corpus = tmp_path / "corpus.txt"
+    corpus.write_text("\n\n".join(f"Sentence number {i} is here.\nSo is this." for i in range(30)))
+    pretraining_data.run(
+        PretrainingDataConfig(
+            input_file=str(corpus),
+            output_file=str(tmp_path / "rows.tfrecord"),
+            spm_model_file=spm_model,
+            max_seq_length=LENGTH,
+            dupe_factor=1,
+            do_whole_word_mask=True,
+            dynamic_masking=True,
+            sentence_pairs="sentence_order",
+        )
+    )
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = BertConfig(1000, **sizes, intermediate_size=16, type_vocab_size=2)
+    (tmp_path / "bert_config.json").write_text(config.to_json_string())
+    written = pretraining.run(
+        flags(
+            tmp_path,
+            tmp_path / "out",
+            input_file=str(tmp_path / "rows.tfrecord"),
+            init_checkpoint=None,
+            bert_config_file=str(tmp_path / "bert_config.json"),
+            spm_model_file=spm_model,
+            dynamic_masking=True,
+            do_train=True,
+            num_train_steps=2,
+            export_dir=str(tmp_path / "export"),
+        )
+    )
+    assert (tmp_path / "out" / "final_model" / "spiece.model").exists()
+    answer = MaskFiller.from_pretrained(written["final_model"]).fill("So is [MASK].")
+    served = tf.saved_model.load(written["export"]).signatures["serving_default"]
+    tokens = served(text=tf.constant(["So is [MASK]."]))["tokens"].numpy()[0, 0]
+    assert [token.decode() for token in tokens] == [c.token for c in answer[0]]
+    classification.run(
+        ClassificationConfig(
+            task_name="cola",
+            data_dir="tests/tiny/CoLA",
+            output_dir=str(tmp_path / "cola"),
+            init_checkpoint=written["final_model"],
+            max_seq_length=LENGTH,
+            do_train=True,
+            num_train_epochs=1,
+            train_batch_size=2,
+        )
+    )
+    assert (tmp_path / "cola" / "final_model" / "spiece.model").exists()
