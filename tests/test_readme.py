@@ -5,6 +5,7 @@ first rows of each example. What needs a network, the real weights or other peop
 listed as such, and run by the slow tests.
 """
 
+import dataclasses
 import json
 import os
 import re
@@ -20,12 +21,21 @@ import pytest
 from absl import flags
 from squad_golden import recorded_json, unpacked
 
-from bert_tf import checkpoints, cli
+from bert_tf import checkpoints, cli, heads
 from bert_tf.config import BertConfig
 from bert_tf.modeling import BertModel
-from bert_tf.tasks import classification, feature_extraction, question_answering, tagging
+from bert_tf.tasks import (
+    classification,
+    feature_extraction,
+    pretraining,
+    pretraining_data,
+    question_answering,
+    tagging,
+)
 from bert_tf.tasks.classification_config import ClassificationConfig
 from bert_tf.tasks.feature_extraction_config import FeatureExtractionConfig
+from bert_tf.tasks.pretraining_config import PretrainingConfig
+from bert_tf.tasks.pretraining_data_config import PretrainingDataConfig
 from bert_tf.tasks.question_answering_config import QuestionAnsweringConfig
 from bert_tf.tasks.tagging_config import TaggingConfig
 
@@ -39,6 +49,8 @@ PROGRAMS = {
     "run_squad.py": (QuestionAnsweringConfig, question_answering.run),
     "extract_features.py": (FeatureExtractionConfig, feature_extraction.run),
     "run_tagger.py": (TaggingConfig, tagging.run),
+    "create_pretraining_data.py": (PretrainingDataConfig, pretraining_data.run),
+    "run_pretraining.py": (PretrainingConfig, pretraining.run),
 }
 
 
@@ -61,6 +73,7 @@ def folder(tmp_path_factory, released_vocab):
     folder = tmp_path_factory.mktemp("readme")
     for name, vocabulary, layout in (
         ("all-MiniLM-L6-v2", "bert-base-uncased", "huggingface"),
+        ("bert_tiny", "bert-base-uncased", "huggingface"),
         ("chinese_L-12_H-768_A-12", "bert-base-chinese", "google"),
     ):
         target = folder / "downloads" / name
@@ -77,6 +90,8 @@ def folder(tmp_path_factory, released_vocab):
         )
         keras.utils.set_random_seed(1)
         bert = BertModel(config)
+        if name == "bert_tiny":
+            bert = heads.pretraining(config, next_sentence=False)
         checkpoints.save(bert, f"{target}/", layout, vocab_file=str(vocab_file), do_lower_case=True)
     answers_of_squad(folder)
     for file in (ROOT / "examples").rglob("*.*"):
@@ -131,7 +146,11 @@ def run_program(arguments):
     values = flags.FlagValues()
     cli.define_flags(config_class, values)
     values(arguments)
-    return run(cli.config_from_flags(config_class, values))
+    config = cli.config_from_flags(config_class, values)
+    if isinstance(config, PretrainingConfig):  # of the many steps, a few
+        few = {"num_train_steps": 4, "num_warmup_steps": 1, "max_eval_steps": 2, "eval_steps": 2}
+        config = dataclasses.replace(config, **few)
+    return run(config)
 
 
 @pytest.mark.parametrize("command", FAST, ids=lambda command: " ".join(command.split()[1:4]))
