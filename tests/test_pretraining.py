@@ -149,6 +149,9 @@ def test_evaluation_gives_googles_numbers(tmp_path):
             ("loss", masked + pairs),
         ):
             assert float(results[key]) == pytest.approx(float(value), abs=1e-5)
+        words = arrays["out/masked_lm_log_probs"].argmax(-1) == arrays["masked_lm_ids"].ravel()
+        accuracy = np.average(words, weights=arrays["masked_lm_weights"].ravel())
+        assert float(results["masked_lm_accuracy"]) == pytest.approx(accuracy)
         right = (
             arrays["out/next_sentence_log_probs"].argmax(-1) == arrays["next_sentence_labels"][:, 0]
         )
@@ -414,7 +417,12 @@ def test_entropy():
             {"input_file": "nowhere/*.tfrecord"},
             r"--input_file=nowhere/\*.tfrecord: there is no file",
         ),
-        ({"max_seq_length": 25}, "not the features expected"),
+        (
+            {"max_seq_length": 25},
+            r"train\.tfrecord: .*\(25 pieces, .*they are 24 pieces long",
+        ),
+        ({"max_predictions_per_seq": 5}, r"\(24 pieces, 5 of them masked\); they are 24 pieces"),
+        ({"dynamic_masking": True}, "they are masked already: leave --dynamic_masking out"),
         ({"max_seq_length": 99}, r"--max_seq_length=99 exceeds this model's 40 positions"),
         ({"do_train": False}, "At least one of `do_train` or `do_eval` must be True"),
         ({"phase2_num_train_steps": 3}, "--phase2_input_file=None and --phase2_num_train_steps=3"),

@@ -181,6 +181,15 @@ class RecordFile:
             for name, value in features.items()
         }
 
+    def lengths(self) -> dict[str, int]:
+        """How many values each feature of the first example has, whatever `spec` says."""
+        features = tf.train.Example.FromString(self._bytes[: self._ends[0]][_HEADER:]).features
+        return {
+            name: len(getattr(feature, kind).value)
+            for name, feature in features.feature.items()
+            if (kind := feature.WhichOneof("kind"))
+        }
+
 
 class RecordFiles:
     """Several files of one kind, one after another, as if they were one.
@@ -189,9 +198,9 @@ class RecordFiles:
     """
 
     def __init__(self, paths: Sequence[str], spec: Spec) -> None:
-        self.paths, self.spec = list(paths), spec
-        self._files = [RecordFile(path, spec) for path in paths]
-        self._ends = np.cumsum([len(file) for file in self._files])
+        self.spec = spec
+        self.files = [RecordFile(path, spec) for path in paths]
+        self._ends = np.cumsum([len(file) for file in self.files])
 
     def __len__(self) -> int:
         return int(self._ends[-1])
@@ -202,9 +211,9 @@ class RecordFiles:
         """As that of `RecordFile`."""
         indices = np.asarray(indices)
         owners = np.searchsorted(self._ends, indices, side="right")
-        starts = self._ends - [len(file) for file in self._files]
+        starts = self._ends - [len(file) for file in self.files]
         parts = {int(n): np.flatnonzero(owners == n) for n in np.unique(owners)}
-        batches = {n: self._files[n].batch(indices[i] - starts[n]) for n, i in parts.items()}
+        batches = {n: self.files[n].batch(indices[i] - starts[n]) for n, i in parts.items()}
         order = np.argsort(np.concatenate(list(parts.values())))
         return {
             name: np.concatenate([batch[name] for batch in batches.values()])[order]

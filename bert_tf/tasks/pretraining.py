@@ -17,11 +17,11 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
-from bert_tf import filesystem, heads
+from bert_tf import heads
 from bert_tf.batching import Arrays
 from bert_tf.data import row_packing
+from bert_tf.data.corpora import find_files
 from bert_tf.data.records import RecordFile, RecordFiles, Rows, pretraining_spec
 from bert_tf.export import export_model
 from bert_tf.export.masked_language_model import MaskedLanguageModel
@@ -60,7 +60,7 @@ class Pretraining(Program[PretrainingConfig]):
     def prepare(self) -> None:
         config = self.config
         self._files = {
-            flag: _files(flag, getattr(config, flag))
+            flag: find_files(getattr(config, flag), flag)
             for flag in ("input_file", "eval_input_file", "phase2_input_file")
             if getattr(config, flag)
         }
@@ -105,20 +105,25 @@ class Pretraining(Program[PretrainingConfig]):
         length, predictions = config.max_seq_length, config.max_predictions_per_seq
         spec = pretraining_spec(length, predictions, config.dynamic_masking)
         files = RecordFiles(self._files[flag], spec)
-        self._check_ids(files)
+        self._check_rows(files, config)
         if not config.dynamic_masking:
             return files
         masking = config.random_seed, config.masked_lm_prob, predictions
         return MaskedRows(files, self.tokenizer, *masking)
 
-    def _check_ids(self, files: RecordFiles) -> None:
-        """Of the first row: whether it was made with a vocabulary that this model has."""
-        highest = int(files.batch([0])["input_ids"].max())
-        if highest >= self.bert_config.vocab_size:
-            raise ValueError(
-                f"{files.paths[0]}: id {highest} in the first row, but the model's vocab_size is "
-                f"{self.bert_config.vocab_size}; the rows were made with another vocabulary"
-            )
+    def _check_rows(self, files: RecordFiles, flags: PretrainingConfig) -> None:
+        """The first row of each file: its features, and that the model knows its ids."""
+        wanted = {name: feature.shape[0] for name, feature in files.spec.items()}
+        for file in files.files:
+            found = file.lengths()
+            if found != wanted:
+                raise ValueError(_other_rows(file.path, found, flags))
+            highest = int(file.batch([0])["input_ids"].max())
+            if highest >= self.bert_config.vocab_size:
+                raise ValueError(
+                    f"{file.path}: id {highest} in the first row, but the model's vocab_size is "
+                    f"{self.bert_config.vocab_size}; the rows were made with another vocabulary"
+                )
 
     def training_rows(self) -> tuple[RecordFile, int]:
         raise NotImplementedError  # each phase has its own: see `fit`
@@ -227,16 +232,20 @@ def entropy(ids: np.ndarray) -> float:
     return float(-(shares * np.log(shares)).sum())
 
 
-def _files(flag: str, value: str) -> list[str]:
-    """The files that patterns with commas between them name, in the order of each pattern."""
-    files: list[str] = []
-    for pattern in value.split(","):
-        found = sorted(tf.io.gfile.glob(pattern)) if pattern else []
-        found = [file for file in found if not filesystem.is_dir(file)]
-        if not found:
-            raise ValueError(f"--{flag}={value}: there is no file {pattern!r}")
-        files += found
-    return files
+def _other_rows(path: str, found: Mapping[str, int], flags: PretrainingConfig) -> str:
+    """What is wrong with a file whose rows have other features."""
+    length, masked = found.get("input_ids"), found.get("masked_lm_positions")
+    if "masking_units" in found and not flags.dynamic_masking:
+        remedy = "they are not masked yet: give --dynamic_masking=true"
+    elif flags.dynamic_masking and masked:
+        remedy = "they are masked already: leave --dynamic_masking out"
+    elif length:
+        remedy = f"they are {length} pieces long" + (f", with {masked} masked" if masked else "")
+        remedy += "; give them as --max_seq_length and --max_predictions_per_seq (phase2_...)"
+    else:
+        remedy = "make them with create_pretraining_data.py"
+    expected = f"{flags.max_seq_length} pieces, {flags.max_predictions_per_seq} of them masked"
+    return f"{path}: its rows are not as the flags say ({expected}); {remedy}"
 
 
 def _masked_ids(batch: Arrays) -> np.ndarray:
