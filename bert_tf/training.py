@@ -19,9 +19,8 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
-import tqdm
 
-from bert_tf import distribution, modeling, optimization
+from bert_tf import distribution, modeling, optimization, progress
 from bert_tf.batching import Arrays, pad_rows, training_rows, trim_padding
 from bert_tf.checkpoints.training import CheckpointManager
 from bert_tf.data.records import RecordFile
@@ -141,7 +140,7 @@ class Loop:
         multiple = self._replicas
         if self._static:
             multiple = math.lcm(batch_size, multiple)
-        for start in tqdm.tqdm(starts, description, unit="batch", dynamic_ncols=True, leave=None):
+        for start in progress.bar(starts, description, unit="batch", leave=None):
             batch = records.batch(np.arange(start, min(start + batch_size, len(records))))
             rows = len(batch["input_ids"])
             feed = self._feed(pad_rows(batch, multiple), trim=not self._static)
@@ -187,13 +186,13 @@ class Loop:
                 print(f"Training has already stopped early, at step {first}.", flush=True)
                 return TrainingResult(first, first, stopped_early=True)
         events = tf.summary.create_file_writer(self.config.output_dir)
-        bar = tqdm.tqdm(total=num_train_steps, initial=first, desc="train", dynamic_ncols=True)
+        bar = progress.bar(total=num_train_steps, initial=first, desc="train", unit="step")
         with events.as_default(), bar:
             for step, logs in self.steps(records, optimizer, first, num_train_steps):
                 self._check_finite(step, logs, manager)
                 log_scalars(step, logs)
+                bar.set_postfix(loss=f"{logs['loss']:.4f}", refresh=False)
                 bar.update(step - bar.n)
-                bar.set_postfix(loss=f"{logs['loss']:.4f}")
                 due = evaluate is not None and self._evaluates(step, num_train_steps)
                 if due or step == num_train_steps or step % self.config.save_checkpoints_steps == 0:
                     state = TrainingState(self.model, optimizer)

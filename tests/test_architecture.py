@@ -23,7 +23,7 @@ PACKAGE = ROOT / "bert_tf"
 LEVELS = [
     [
         *("cli", "filesystem", "text_rules", "metrics", "run_config", "batching", "dropout"),
-        *("entity_metrics", "json_numbers"),
+        *("entity_metrics", "json_numbers", "progress"),
     ],
     ["config", "vocabulary", "wordpiece", "layers", "pooling", "normalizer_buffer"],
     ["base_tokenizer", "encoder"],
