@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
+import training_options
 
-from bert_tf import checkpoints, training
+from bert_tf import checkpoints
 from bert_tf.data import squad, squad_files
 from bert_tf.data.records import RecordFile, span_spec
 from bert_tf.export import program as export_program
@@ -80,7 +81,7 @@ def read(path):
 
 @pytest.fixture(scope="module", params=[False, True], ids=["v1", "v2"])
 def trained(request, tmp_path_factory, files):
-    """One whole run: train, evaluate, predict, export."""
+    """One whole run: train, evaluate, predict, and in version 1 export."""
     folder, version_2 = tmp_path_factory.mktemp("squad"), request.param
     run = config(
         folder,
@@ -88,7 +89,7 @@ def trained(request, tmp_path_factory, files):
         do_train=True,
         do_eval=True,
         do_predict=True,
-        export_dir=str(folder / "export"),
+        export_dir=None if version_2 else str(folder / "export"),
         num_train_epochs=24,
         version_2_with_negative=version_2,
     )
@@ -200,11 +201,16 @@ def served(path, questions):
 
 
 def test_the_export_answers_as_the_program_predicts(trained, tmp_path):
-    """The one of the run, and one made later from final_model, with the saved settings."""
+    """The one of the run, or one made later from final_model, with the saved settings."""
     run, result, _ = trained
+    path = result.get("export")
+    assert bool(path) != run.version_2_with_negative
+    if not path:
+        flags = {"checkpoint": result["final_model"], "export_dir": str(tmp_path)}
+        path = export_program.run(ExportConfig(**flags))
     questions = squad_files.read(run.predict_file).questions
     predictions = read(result["predictions"])
-    rows = served(result["export"], questions)
+    rows = served(path, questions)
     for question, row in zip(questions, rows, strict=True):
         answer = row["answer"].decode()
         assert answer == question.passage.text[row["start"] : row["end"]]
@@ -214,8 +220,6 @@ def test_the_export_answers_as_the_program_predicts(trained, tmp_path):
             if abs(odds - result["metrics"]["eval"]["best_f1_thresh"]) < 1e-4:
                 continue  # the one that the threshold was taken from
         assert answer == predictions[question.qas_id]
-    export = ExportConfig(checkpoint=result["final_model"], export_dir=str(tmp_path))
-    assert served(export_program.run(export), questions) == rows
 
 
 def weights(folder):
@@ -233,36 +237,13 @@ def test_training_rows_are_as_long_as_googles(tmp_path, files):
         np.testing.assert_allclose(value, padded[name], atol=2e-5, err_msg=name)
 
 
-def test_an_interrupted_run_continues(tmp_path, files, monkeypatch, capsys):
-    flags = {"do_train": True, "num_train_epochs": 1, "save_checkpoints_steps": 2}
-    question_answering.run(config(tmp_path / "whole", files[True], **flags, **V2))
-    check = training.Loop._check_finite
+def test_every_option_of_training_and_an_interruption(tmp_path, files, interrupt, capsys):
+    def run(folder):
+        flags = training_options.FLAGS | {"gradient_accumulation_steps": 5}
+        return question_answering.run(config(folder, files[True], **flags, **V2))
 
-    def interrupt(self, step, logs, manager):
-        if step == 4:
-            raise KeyboardInterrupt
-        check(self, step, logs, manager)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(training.Loop, "_check_finite", interrupt)
-        with pytest.raises(KeyboardInterrupt):
-            question_answering.run(config(tmp_path / "cut", files[True], **flags, **V2))
-    question_answering.run(config(tmp_path / "cut", files[True], **flags, **V2))
-    assert "Continuing from" in capsys.readouterr().out
-    whole, cut = weights(tmp_path / "whole"), weights(tmp_path / "cut")
-    assert all(np.array_equal(value, cut[name]) for name, value in whole.items())
-
-
-def test_the_best_checkpoint_by_f1_is_kept(tmp_path, files):
-    flags = {"do_train": True, "do_eval": True, "eval_steps": 2, "early_stopping_patience": 1}
-    result = question_answering.run(
-        config(tmp_path, files[True], **flags, **V2, num_train_epochs=4, learning_rate=1e-6)
-    )
-    metrics = result["metrics"]
-    assert metrics["train"]["stopped_early"]  # so small a rate does not change the answers
-    best = read(tmp_path / "best_checkpoint.json")
-    assert metrics["best_checkpoint"] == str(tmp_path / best["checkpoint"])
-    assert metrics["global_step"] == 2
+    written = ("eval_results", "predictions", "nbest_predictions", "null_odds")
+    training_options.check(run, tmp_path, written, interrupt, capsys)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import seqeval.metrics
 import tensorflow as tf
+import training_options
 
 from bert_tf import checkpoints
 from bert_tf.export import program
@@ -247,6 +248,16 @@ def test_classes_of_words_are_judged_by_accuracy(tmp_path):
     task = checkpoints.saved_task(str(tmp_path / "run"))
     assert task["tag_scheme"] == "none"
     assert checkpoints.saved_labels(str(tmp_path / "run")) == ["DET", "NOUN", "PRON", "VERB", "X"]
+
+
+def test_every_option_of_training_and_an_interruption(tmp_path, interrupt, capsys):
+    data = write_data(tmp_path / "data", "conll")
+
+    def run(folder):
+        flags = training_options.FLAGS | {"gradient_accumulation_steps": 2, "use_crf": True}
+        return tagging.run(config(data, folder, **flags))
+
+    training_options.check(run, tmp_path, ("eval_results", "predictions"), interrupt, capsys)
 
 
 @pytest.mark.parametrize(
