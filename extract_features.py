@@ -1,4 +1,4 @@
-"""Writes BERT's vectors of the tokens, or of the sentences, of a text file.
+r"""Writes BERT's vectors of the tokens, or of the sentences, of a text file.
 
 python extract_features.py --input_file=input.txt --output_file=output.jsonl \
     --init_checkpoint=downloads/all-MiniLM-L6-v2 --layers=-1,-2,-3,-4

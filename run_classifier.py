@@ -1,4 +1,4 @@
-"""Fine-tunes BERT to classify sentences or sentence pairs; evaluates, predicts and exports.
+r"""Fine-tunes BERT to classify sentences or sentence pairs; evaluates, predicts and exports.
 
 python run_classifier.py --task_name=mnli --data_dir=examples/mnli --output_dir=/tmp/mnli \
     --init_checkpoint=downloads/all-MiniLM-L6-v2 --do_train=true --do_eval=true

@@ -1,4 +1,4 @@
-"""Fine-tunes BERT to tag words: named entities, parts of speech, word segmentation.
+r"""Fine-tunes BERT to tag words: named entities, parts of speech, word segmentation.
 
 python run_tagger.py --task_name=conll --data_dir=examples/ner_en --output_dir=/tmp/ner \
     --init_checkpoint=downloads/all-MiniLM-L6-v2 --do_train=true --do_eval=true

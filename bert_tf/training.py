@@ -9,7 +9,6 @@ What a step computes is in `train_step.py`.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -72,7 +71,11 @@ class TrainingState:
 
 
 class Loop:
-    """Runs one model under one strategy; made by `Loop(config, model, objective, strategy)`."""
+    """Runs one model under one strategy.
+
+    `rate_scale` says, by checkpoint name, what share of the learning rate a variable gets, or how
+    many times it; `--layerwise_lr_decay` comes on top.
+    """
 
     def __init__(
         self,
@@ -80,10 +83,12 @@ class Loop:
         model: keras.Model,
         objective: Objective,
         strategy: tf.distribute.Strategy,
+        rate_scale: Callable[[str], float] | None = None,
     ):
         self.config = config
         self.model = model
         self.objective = objective
+        self.rate_scale = rate_scale
         self.strategy = strategy
         self._replicas = strategy.num_replicas_in_sync
         self._on_tpu = isinstance(strategy, tf.distribute.TPUStrategy)
@@ -206,15 +211,17 @@ class Loop:
 
     def optimizer(self, num_train_steps: int, num_warmup_steps: int) -> optimization.Optimizer:
         """What the flags say; call it inside `strategy.scope()`."""
-        config, scale = self.config, None
+        config, layers = self.config, self.model.bert.config.num_hidden_layers
+        scales = [] if self.rate_scale is None else [self.rate_scale]
         if config.layerwise_lr_decay != 1:
-            scale = functools.partial(
-                optimization.layerwise_scale,
-                decay=config.layerwise_lr_decay,
-                num_hidden_layers=self.model.bert.config.num_hidden_layers,
-            )
+            decay = config.layerwise_lr_decay
+            scales.append(lambda name: optimization.layerwise_scale(name, decay, layers))
         return optimization.create_optimizer(
-            config.learning_rate, num_train_steps, num_warmup_steps, config.optimizer, scale
+            config.learning_rate,
+            num_train_steps,
+            num_warmup_steps,
+            config.optimizer,
+            lambda name: math.prod(scale(name) for scale in scales),
         )
 
     def _evaluates(self, step: int, last: int) -> bool:

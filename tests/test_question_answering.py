@@ -169,23 +169,22 @@ def test_predicting_later_gives_the_same(trained, tmp_path):
     assert checkpoints.saved_task(str(tmp_path / "never")) == task  # given, not found
 
 
-def test_batches_of_any_padding_give_the_same(trained, tmp_path):
+def test_batches_of_any_size_and_padding_give_the_same(trained, tmp_path):
+    """Evaluation had batches of 8 rows, as long as the longest."""
     run, result, folder = trained
     shutil.copytree(folder, tmp_path / "run")
-    flags = {"do_predict": True, "version_2_with_negative": run.version_2_with_negative}
-    padded = config(
-        tmp_path / "run",
-        run.predict_file,
-        pad_to_max_seq_length=True,
-        predict_batch_size=3,
-        **flags,
+    version_2 = run.version_2_with_negative
+    flags = {"predict_batch_size": 25}
+    if version_2:
+        flags = {"predict_batch_size": 3, "pad_to_max_seq_length": True, **V2}
+    again = question_answering.run(
+        config(tmp_path / "run", run.predict_file, do_predict=True, **flags)
     )
-    again = question_answering.run(padded)
     assert read(again["predictions"]) == read(result["predictions"])
+    before = read(result["nbest_predictions"])
     for name, entries in read(again["nbest_predictions"]).items():
-        before = read(result["nbest_predictions"])[name]
         assert [e["start_logit"] for e in entries] == pytest.approx(
-            [e["start_logit"] for e in before], abs=1e-4
+            [e["start_logit"] for e in before[name]], abs=1e-4
         )
 
 
@@ -244,6 +243,58 @@ def test_every_option_of_training_and_an_interruption(tmp_path, files, interrupt
 
     written = ("eval_results", "predictions", "nbest_predictions", "null_odds")
     training_options.check(run, tmp_path, written, interrupt, capsys)
+
+
+def write_chinese(path):
+    """In the form of DRCD; of a word that occurs twice, the second is the answer."""
+    articles = []
+    for number, (word, other) in enumerate([("电影", "书"), ("书", "电影"), ("戏", "书")] * 2):
+        context = f"人人都说{word}好看，{other}不好看。昨天他也看了{word}，今天没有看。"
+        answer = {"id": "1", "text": word, "answer_start": context.rindex(word)}
+        qa = {"id": f"q{number}", "question": "他昨天看了什么？", "answers": [answer] * 2}
+        qa["answers"] = qa["answers"][: 1 + (path.stem == "dev")]
+        paragraph = {"id": str(number), "context": context, "qas": [qa]}
+        articles.append({"id": str(number), "title": word, "paragraphs": [paragraph]})
+    path.write_text(json.dumps({"version": "1.3", "data": articles}), encoding="utf-8")
+    return str(path)
+
+
+def test_chinese_and_google_exact_from_file_to_answers(tmp_path, released_vocab):
+    """The rows have the annotated place, or the first one, where Google's program looks for it."""
+    vocab = released_vocab("bert-base-chinese")
+    shape = read(TINY / "bert_config.json") | {"vocab_size": len(vocab.read_text().split("\n")) - 1}
+    (tmp_path / "bert_config.json").write_text(json.dumps(shape))
+    train, dev = (write_chinese(tmp_path / f"{name}.json") for name in ("train", "dev"))
+    flags = {
+        "vocab_file": str(vocab),
+        "bert_config_file": str(tmp_path / "bert_config.json"),
+        "train_file": train,
+        "max_seq_length": 64,
+        "do_train": True,
+        "do_eval": True,
+        "do_predict": True,
+    }
+    positions = {}
+    for exact in (False, True):
+        folder = tmp_path / str(exact)
+        result = question_answering.run(config(folder, dev, google_exact=exact, **flags))
+        rows = RecordFile(str(folder / "train.tf_record"), span_spec(64, is_training=True))
+        batch = rows.batch(np.arange(len(rows)))
+        assert len(rows) == result["metrics"]["eval"]["windows"] == 6
+        positions[exact] = [
+            tuple(ids[start : end + 1])
+            for ids, (start,), (end,) in zip(
+                *(batch[n] for n in ("input_ids", "start_positions", "end_positions")), strict=True
+            )
+        ]
+        starts = batch["start_positions"][:, 0]
+        assert (starts < 20).all() if exact else (starts > 20).all()
+        predictions = read(result["predictions"])
+        official = squad.scores(squad_files.read(dev), predictions)
+        scores = result["metrics"]["eval"]
+        assert [scores["exact"], scores["f1"]] == [float(official[name]) for name in ("EM", "F1")]
+        assert official.keys() >= {"EM", "F1", "AVERAGE"}  # by characters
+    assert positions[True] == positions[False]  # the same word
 
 
 @pytest.mark.parametrize(
