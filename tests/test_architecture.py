@@ -31,7 +31,7 @@ LEVELS = [
     ["tokenization", "graph_packing"],
     ["graph_tokenization"],
     ["graph_tokenizers", "graph_offsets", "graph_windows"],
-    ["heads", "optimization", "data"],
+    ["heads", "optimization", "data", "graph_sentencepiece_offsets"],
     ["checkpoints"],
     ["train_step"],
     ["training", "export", "run_folder", "reporting"],

@@ -221,6 +221,29 @@ def test_the_export_answers_as_the_program_predicts(trained, tmp_path):
         assert answer == predictions[question.qas_id]
 
 
+def test_sentencepiece_from_file_to_export(tmp_path, files, spm_models):
+    """The graph's pieces and characters are those of Python: the export was compared."""
+    shape = read(TINY / "bert_config.json") | {"vocab_size": 3000}
+    (tmp_path / "bert_config.json").write_text(json.dumps(shape))
+    flags = {
+        "vocab_file": None,
+        "spm_model_file": str(spm_models["unigram"]),
+        "bert_config_file": str(tmp_path / "bert_config.json"),
+        "max_seq_length": 48,
+        "max_query_length": 24,
+        "do_train": True,
+        "do_predict": True,
+        "export_dir": str(tmp_path / "export"),
+    }
+    result = question_answering.run(config(tmp_path / "run", files[False], **flags))
+    predictions = read(result["predictions"])
+    questions = squad_files.read(files[False]).questions
+    for question, row in zip(questions, served(result["export"], questions), strict=True):
+        answer = row["answer"].decode()
+        assert answer == question.passage.text[row["start"] : row["end"]]
+        assert answer == predictions[question.qas_id]
+
+
 def weights(folder):
     reader = tf.train.load_checkpoint(str(Path(folder) / "final_model" / "bert_model.ckpt"))
     return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
@@ -312,6 +335,10 @@ def test_chinese_and_google_exact_from_file_to_answers(tmp_path, released_vocab)
         ({"do_train": True, "max_seq_length": 65}, "exceeds this model's 64 positions"),
         ({"do_train": True, "num_train_epochs": 0.1}, "make no step"),
         ({"do_train": True, "train_file": "missing.json"}, "missing.json"),
+        (
+            {"do_train": True, "export_dir": "x", "keep_special_tokens": True},
+            "a model with --keep_special_tokens cannot be exported",
+        ),
     ],
 )
 def test_bad_flags(changes, message, tmp_path, files):

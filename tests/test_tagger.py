@@ -300,6 +300,38 @@ def test_cluener_from_file_to_predictions(tmp_path):
     assert sum(right) > 12
 
 
+def test_sentencepiece_from_texts_to_export(tmp_path, spm_models):
+    """Words are those of BasicTokenizer, whatever pieces they have; the graph was compared."""
+    for split, count in (("train", 64), ("dev", 16)):
+        rows = []
+        for words, tags in sentences(count, split):
+            starts = np.cumsum([0, *(len(word) + 1 for word in words)]).tolist()
+            label = [[starts[a], starts[b] - 1, kind] for kind, a, b in entities(tags)]
+            rows.append(json.dumps({"text": " ".join(words), "label": label}) + "\n")
+        (tmp_path / f"{split}.jsonl").write_text("".join(rows))
+    shape = json.loads((TINY / "bert_config.json").read_text()) | {"vocab_size": 3000}
+    (tmp_path / "bert_config.json").write_text(json.dumps(shape))
+    flags = {
+        "task_name": "jsonl",
+        "vocab_file": None,
+        "spm_model_file": str(spm_models["bpe"]),
+        "bert_config_file": str(tmp_path / "bert_config.json"),
+        "max_seq_length": 32,
+        "do_train": True,
+        "do_eval": True,
+        "export_dir": str(tmp_path / "export"),
+    }
+    result = tagging.run(config(tmp_path, tmp_path / "run", **flags))
+    assert result["metrics"]["data"]["train"]["misaligned_entities"] == 0
+    assert result["metrics"]["eval"]["f1"] > 0.9
+    serve = tf.saved_model.load(result["export"]).signatures["serving_default"]
+    text = "today he liked  the\u3000great story"
+    answer = {name: value[0].numpy().tolist() for name, value in serve(tf.constant([text])).items()}
+    spans = zip(answer["starts"], answer["ends"], strict=True)
+    assert [text[start:end] for start, end in spans] == ["he", "great story"]
+    assert answer["labels"] == [b"WHO", b"WHAT"]
+
+
 def test_every_option_of_training_and_an_interruption(tmp_path, interrupt, capsys):
     data = write_data(tmp_path / "data", "conll")
 
@@ -328,7 +360,7 @@ def test_every_option_of_training_and_an_interruption(tmp_path, interrupt, capsy
         ({"do_train": False, "do_eval": False}, "At least one of"),
         (
             {"keep_special_tokens": True, "export_dir": "x"},
-            "a tagger with --keep_special_tokens cannot be exported",
+            "a model with --keep_special_tokens cannot be exported",
         ),
         ({"max_seq_length": 65}, "--max_seq_length=65 exceeds this model's 64 positions"),
     ],
