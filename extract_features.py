@@ -12,7 +12,8 @@ from bert_tf.tasks.feature_extraction_config import FeatureExtractionConfig
 
 
 def main(config: FeatureExtractionConfig) -> None:
-    from bert_tf.tasks import feature_extraction  # imports TensorFlow, which --help does without
+    with cli.quiet_start():  # TensorFlow, which --help does without
+        from bert_tf.tasks import feature_extraction
 
     feature_extraction.run(config)
 

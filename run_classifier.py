@@ -9,7 +9,8 @@ from bert_tf.tasks.classification_config import ClassificationConfig
 
 
 def main(config: ClassificationConfig) -> None:
-    from bert_tf.tasks import classification  # imports TensorFlow, which --help does without
+    with cli.quiet_start():  # TensorFlow, which --help does without
+        from bert_tf.tasks import classification
 
     classification.run(config)
 

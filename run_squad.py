@@ -9,7 +9,8 @@ from bert_tf.tasks.question_answering_config import QuestionAnsweringConfig
 
 
 def main(config: QuestionAnsweringConfig) -> None:
-    from bert_tf.tasks import question_answering  # imports TensorFlow, which --help does without
+    with cli.quiet_start():  # TensorFlow, which --help does without
+        from bert_tf.tasks import question_answering
 
     question_answering.run(config)
 

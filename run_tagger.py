@@ -9,7 +9,8 @@ from bert_tf.tasks.tagging_config import TaggingConfig
 
 
 def main(config: TaggingConfig) -> None:
-    from bert_tf.tasks import tagging  # imports TensorFlow, which --help does without
+    with cli.quiet_start():  # TensorFlow, which --help does without
+        from bert_tf.tasks import tagging
 
     tagging.run(config)
 
