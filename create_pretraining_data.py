@@ -1,4 +1,4 @@
-"""Makes the rows that run_pretraining.py trains on from texts.
+r"""Makes the rows that run_pretraining.py trains on from texts.
 
 python create_pretraining_data.py --input_file=corpus.txt --output_file=output/wiki.tfrecord \
     --vocab_file=vocab.txt --max_seq_length=128 --max_predictions_per_seq=20 --dupe_factor=5

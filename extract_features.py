@@ -1,4 +1,4 @@
-"""Writes BERT's vectors of the tokens, or of the sentences, of a text file.
+r"""Writes BERT's vectors of the tokens, or of the sentences, of a text file.
 
 python extract_features.py --input_file=input.txt --output_file=output.jsonl \
     --init_checkpoint=downloads/all-MiniLM-L6-v2 --layers=-1,-2,-3,-4
@@ -12,7 +12,8 @@ from bert_tf.tasks.feature_extraction_config import FeatureExtractionConfig
 
 
 def main(config: FeatureExtractionConfig) -> None:
-    from bert_tf.tasks import feature_extraction  # imports TensorFlow, which --help does without
+    with cli.quiet_start():  # TensorFlow, which --help does without
+        from bert_tf.tasks import feature_extraction
 
     feature_extraction.run(config)
 

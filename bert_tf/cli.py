@@ -4,12 +4,15 @@ A field of the dataclass is a flag: its name, type and default are the field's, 
 holds `help`, and where they apply `choices` (legal values) and `required`.
 """
 
+import contextlib
 import os
+import re
 import sys
+import tempfile
 import traceback
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import MISSING, Field, fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,6 +23,11 @@ if typing.TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 Config = TypeVar("Config", bound="DataclassInstance")
+
+# What TensorFlow says on every machine before its log levels are read; and where no GPU is.
+_NOISE = rb"WARNING: All log messages before absl::|I\d{4} .* (port|cudart_stub)\.cc:"
+_NO_GPU = rb"I\d{4} .* cudart_stub\.cc:.*Could not find cuda drivers"
+_GPU_FAILED = rb"E\d{4} .* cuda_platform\.cc:.*failed call to cuInit"
 
 _DEFINE: dict[type, Callable[..., object]] = {
     str: flags.DEFINE_string,
@@ -71,6 +79,30 @@ def run(config_class: type[Config], main: Callable[[Config], object]) -> None:
             sys.exit(1)
 
     app.run(start)
+
+
+@contextlib.contextmanager
+def quiet_start() -> Iterator[None]:
+    """Around the import of TensorFlow: without its lines about itself and about an absent GPU.
+
+    They are no log messages yet, so that only the file descriptor can be held back; all other
+    lines on standard error come when the import is done.
+    """
+    sys.stderr.flush()
+    error = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(error, 2)
+            os.close(error)
+            held.seek(0)
+            lines = held.readlines()
+            no_gpu = any(re.match(_NO_GPU, line) for line in lines)
+            noise = re.compile(_NOISE + (b"|" + _GPU_FAILED if no_gpu else b""))
+            os.write(2, b"".join(line for line in lines if not noise.match(line)))
 
 
 def _define_flag(field: Field, value_type: type, flag_values: flags.FlagValues) -> None:

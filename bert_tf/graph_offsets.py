@@ -29,40 +29,46 @@ from bert_tf.tokenization import MAX_WORD_CHARACTERS, FullTokenizer
 _BLANK = ord(" ")
 
 
-class _Characters(NamedTuple):
+class Characters(NamedTuple):
     """Characters of all texts, one behind the other."""
 
     codes: tf.Tensor  # code points, int32 [N]
     sources: tf.Tensor  # places among the characters as they were given, int64 [N]
 
-    def take(self, index: tf.Tensor) -> "_Characters":
-        return _Characters(tf.gather(self.codes, index), tf.gather(self.sources, index))
+    def take(self, index: tf.Tensor) -> "Characters":
+        return Characters(tf.gather(self.codes, index), tf.gather(self.sources, index))
 
-    def rewrite(self, parts: tf.RaggedTensor) -> "_Characters":
+    def rewrite(self, parts: tf.RaggedTensor) -> "Characters":
         """Parts, int32 ragged [N, (parts)], in place of the characters."""
         sources = tf.gather(self.sources, parts.value_rowids())
-        return _Characters(parts.values, sources)
+        return Characters(parts.values, sources)
 
 
 class OffsetTokenizer(tf.Module):
     """Strings to the ids of their pieces and the spans of these, with no Python inside.
 
-    Args: as of `GraphTokenizer`.
+    Args:
+      vocab_file: as of `GraphTokenizer`. None knows no word, so that each is one piece: the spans
+        are those of the words.
+      do_lower_case: as of `GraphTokenizer`.
+
     Raises: ValueError if the vocabulary lacks a special token, like `FullTokenizer`.
     """
 
-    def __init__(self, vocab_file: str | PathLike[str], do_lower_case: bool = True):
+    def __init__(self, vocab_file: str | PathLike[str] | None, do_lower_case: bool = True):
         super().__init__()
-        tokenizer = FullTokenizer(vocab_file, do_lower_case)
+        vocab = {"[UNK]": 0}
+        if vocab_file is not None:
+            vocab = FullTokenizer(vocab_file, do_lower_case).vocab
         self._do_lower_case = do_lower_case
-        self._unk_token_id = tokenizer.unk_token_id
-        self._wordpiece = wordpiece_tokenizer(tokenizer.vocab)
+        self._unk_token_id = vocab["[UNK]"]
+        self._wordpiece = wordpiece_tokenizer(vocab)
         changed = replacements(do_lower_case)
         cjk = {c: f" {chr(c)} " for c in chain(*text_rules.CJK_BLOCKS)}
-        self._replacements = _Table({c: s for c, s in changed.items() if s != cjk.get(c)})
-        self._cjk = _edges(cjk)
-        self._deleted, self._accents = map(_edges, (text_rules.DELETED, text_rules.ACCENTS))
-        self._decompositions = _Table(
+        self._replacements = Table({c: s for c, s in changed.items() if s != cjk.get(c)})
+        self._cjk = edges(cjk)
+        self._deleted, self._accents = map(edges, (text_rules.DELETED, text_rules.ACCENTS))
+        self._decompositions = Table(
             {c: "".join(map(chr, parts)) for c, parts in text_rules.DECOMPOSITION.items()}
         )
 
@@ -75,12 +81,12 @@ class OffsetTokenizer(tf.Module):
         All three are int32 ragged [B, (pieces)]. A piece came from the characters `start` to
         `end - 1` of its text, counted without malformed bytes; `cut` cuts them out.
         """
-        given = tf.strings.unicode_decode(_well_formed(texts), "UTF-8")  # [B, (characters)]
-        characters = _Characters(given.values, tf.range(tf.size(given, tf.int64)))
+        given = tf.strings.unicode_decode(well_formed(texts), "UTF-8")  # [B, (characters)]
+        characters = Characters(given.values, tf.range(tf.size(given, tf.int64)))
         if self._do_lower_case:
             characters = self._apply_context(characters, given)
         characters = self._replace(characters)
-        words = tf.strings.split(_spell(characters, given))  # [B, (words)]
+        words = tf.strings.split(spell(characters, given))  # [B, (words)]
         pieces, lengths = self._match(words.values)
         places = tf.boolean_mask(characters.sources, characters.codes != _BLANK)
         places = tf.RaggedTensor.from_row_lengths(places, lengths, validate=False)
@@ -93,22 +99,22 @@ class OffsetTokenizer(tf.Module):
         starts, ends = (tf.cast(place - begin, tf.int32) for place in (starts, ends))
         return ids, ids.with_values(starts), ids.with_values(ends)
 
-    def _apply_context(self, characters: _Characters, given: tf.RaggedTensor) -> _Characters:
+    def _apply_context(self, characters: Characters, given: tf.RaggedTensor) -> Characters:
         """The rules that look at a character's neighbours: final sigmas, the order of marks."""
-        deleted = _is_inside(self._deleted, characters.codes)
+        deleted = is_inside(self._deleted, characters.codes)
         characters = characters.take(tf.where(~deleted)[:, 0])
-        texts = tf.strings.regex_replace(_spell(characters, given), *FINAL_SIGMA)
+        texts = tf.strings.regex_replace(spell(characters, given), *FINAL_SIGMA)
         codes = tf.strings.unicode_decode(texts, "UTF-8").values
         parts = self._decompositions.look_up(codes, tf.RaggedTensor.from_tensor(codes[:, None]))
         characters = characters.rewrite(parts)
-        order = canonical_order(characters.codes, _text_of(characters, given))
+        order = canonical_order(characters.codes, text_of(characters, given))
         return characters.take(order)
 
-    def _replace(self, characters: _Characters) -> _Characters:
+    def _replace(self, characters: Characters) -> Characters:
         """The other rules: afterwards there are blanks around words, and no others."""
         codes = characters.codes
         blank = tf.fill(tf.shape(codes), _BLANK)
-        is_cjk = _is_inside(self._cjk, codes)
+        is_cjk = is_inside(self._cjk, codes)
         alone = tf.stack([is_cjk, tf.fill(tf.shape(codes), True), is_cjk], axis=1)
         unnamed = tf.ragged.boolean_mask(tf.stack([blank, codes, blank], axis=1), alone)
         return characters.rewrite(self._replacements.look_up(codes, unnamed))
@@ -127,9 +133,17 @@ class OffsetTokenizer(tf.Module):
 
     def _skip_accents(self, ends: tf.Tensor, given: tf.RaggedTensor) -> tf.Tensor:
         """Ends of pieces, moved behind the accents there, which lower-casing drops."""
-        others = tf.where(~_is_inside(self._accents, given.values))[:, 0]
-        stops = tf.sort(tf.concat([others, given.row_limits()], axis=0))
-        return tf.gather(stops, tf.searchsorted(stops, ends))
+        return skip(ends, is_inside(self._accents, given.values), given)
+
+
+def skip(places: tf.Tensor, skipped: tf.Tensor, given: tf.RaggedTensor) -> tf.Tensor:
+    """Places among all characters of `given` [B, (characters)], each moved on over what is skipped.
+
+    That is to the first character that is not, or the end of its text. `skipped` is bool [N].
+    """
+    others = tf.where(~skipped)[:, 0]
+    stops = tf.sort(tf.concat([others, given.row_limits()], axis=0))
+    return tf.gather(stops, tf.searchsorted(stops, places))
 
 
 def cut(
@@ -143,27 +157,27 @@ def cut(
     if isinstance(starts, tf.RaggedTensor):
         texts = tf.gather(texts, starts.value_rowids())
         return starts.with_values(cut(texts, starts.values, ends.values))
-    return tf.strings.substr(_well_formed(texts), starts, ends - starts, unit="UTF8_CHAR")
+    return tf.strings.substr(well_formed(texts), starts, ends - starts, unit="UTF8_CHAR")
 
 
-def _well_formed(texts: tf.Tensor) -> tf.Tensor:
+def well_formed(texts: tf.Tensor) -> tf.Tensor:
     return tf.strings.unicode_transcode(texts, "UTF-8", "UTF-8", errors="ignore")
 
 
-def _text_of(characters: _Characters, given: tf.RaggedTensor) -> tf.Tensor:
+def text_of(characters: Characters, given: tf.RaggedTensor) -> tf.Tensor:
     """The rows of `given` that the characters came from, int64 [N]."""
     return tf.gather(given.value_rowids(), characters.sources)
 
 
-def _spell(characters: _Characters, given: tf.RaggedTensor) -> tf.Tensor:
+def spell(characters: Characters, given: tf.RaggedTensor) -> tf.Tensor:
     """The texts [B] of the characters; those of one text must lie together."""
     rows = tf.RaggedTensor.from_value_rowids(
-        characters.codes, _text_of(characters, given), given.nrows(), validate=False
+        characters.codes, text_of(characters, given), given.nrows(), validate=False
     )
     return tf.strings.unicode_encode(rows, "UTF-8")
 
 
-class _Table:
+class Table:
     """A map of code points to texts."""
 
     def __init__(self, replacements: Mapping[int, str]):
@@ -185,13 +199,13 @@ class _Table:
         return tf.gather(tf.concat([rows, unnamed], axis=0), place)
 
 
-def _edges(code_points: Iterable[int]) -> np.ndarray:
+def edges(code_points: Iterable[int]) -> np.ndarray:
     """Where a set of code points begins and where it stops, in turn: int32, ascending."""
     member = np.zeros(0x110001, np.int8)
     member[list(code_points)] = 1
     return np.flatnonzero(np.diff(member, prepend=0)).astype(np.int32)
 
 
-def _is_inside(edges: np.ndarray, codes: tf.Tensor) -> tf.Tensor:
+def is_inside(edges: np.ndarray, codes: tf.Tensor) -> tf.Tensor:
     """Which of the code points [N] the set with these edges holds, bool [N]."""
     return tf.searchsorted(edges, codes, side="right") % 2 == 1

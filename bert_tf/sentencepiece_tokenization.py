@@ -68,6 +68,10 @@ class SentencePieceTokenizer(Tokenizer):
         self.mask_token_id = self._first(_MASK_NAMES)
         self._set_special_tokens()
         self._replacements = _Folded()
+        # The ids of the pieces that are nothing but blanks.
+        self.blank_pieces = {
+            i for i, piece in self.inv_vocab.items() if not piece.strip(_BLANK_SIGN)
+        }
 
     def _first(self, names: tuple[str, ...]) -> int | None:
         return next((self.vocab[name] for name in names if name in self.vocab), None)
@@ -107,7 +111,7 @@ class SentencePieceTokenizer(Tokenizer):
             read, sources = text_rules.spell(characters), [source for _, source in characters]
         sources.append(len(text))
         for piece in self._model.encode_as_immutable_proto(read).pieces:
-            start, end = _span(read, piece)
+            start, end = _span(read, piece, piece.id in self.blank_pieces)
             if start == end:
                 yield Piece(self.inv_vocab[piece.id], sources[start], sources[start])
                 continue
@@ -125,19 +129,18 @@ class _Folded(dict[int, str]):
         return text
 
 
-def _span(text: str, piece: Any) -> tuple[int, int]:
+def _span(text: str, piece: Any, is_blank: bool) -> tuple[int, int]:
     """Where a piece stands in the text that the model read, without the blanks around it.
 
-    A piece of nothing but blanks spans these; one that the model puts before a text spans nothing.
+    A piece that is blank spans blanks; one that the model puts before a text spans nothing.
     Of a character that the model makes several pieces of (bytes, say), each spans the whole.
     """
     start, end = piece.begin, piece.end
-    if not piece.piece.strip(_BLANK_SIGN):
+    if is_blank:
         return start, end
-    if piece.piece.startswith(_BLANK_SIGN):
-        start += len(text[start:end]) - len(text[start:end].lstrip())
-    if piece.piece.endswith(_BLANK_SIGN):
-        end = start + len(text[start:end].rstrip())
+    if stripped := text[start:end].strip():
+        start += text[start:end].index(stripped)
+        end = start + len(stripped)
     start = min(start, len(text) - 1)
     return start, max(end, start + 1)
 

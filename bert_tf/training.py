@@ -9,7 +9,6 @@ What a step computes is in `train_step.py`.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -19,9 +18,8 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
-import tqdm
 
-from bert_tf import distribution, modeling, optimization
+from bert_tf import distribution, modeling, optimization, progress
 from bert_tf.batching import Arrays, pad_rows, training_rows, trim_padding
 from bert_tf.checkpoints.training import CheckpointManager
 from bert_tf.data.records import Rows
@@ -82,7 +80,11 @@ class TrainingState:
 
 
 class Loop:
-    """Runs one model under one strategy; made by `Loop(config, model, objective, strategy)`."""
+    """Runs one model under one strategy.
+
+    `rate_scale` says, by checkpoint name, what share of the learning rate a variable gets, or how
+    many times it; `--layerwise_lr_decay` comes on top.
+    """
 
     def __init__(
         self,
@@ -90,10 +92,12 @@ class Loop:
         model: keras.Model,
         objective: Objective,
         strategy: tf.distribute.Strategy,
+        rate_scale: Callable[[str], float] | None = None,
     ):
         self.config = config
         self.model = model
         self.objective = objective
+        self.rate_scale = rate_scale
         self.strategy = strategy
         self._replicas = strategy.num_replicas_in_sync
         self._on_tpu = isinstance(strategy, tf.distribute.TPUStrategy)
@@ -150,7 +154,7 @@ class Loop:
         multiple = self._replicas
         if self._static:
             multiple = math.lcm(batch_size, multiple)
-        for start in tqdm.tqdm(starts, description, unit="batch", dynamic_ncols=True, leave=None):
+        for start in progress.bar(starts, description, unit="batch", leave=None):
             batch = records.batch(np.arange(start, min(start + batch_size, len(records))))
             rows = len(batch["input_ids"])
             feed = self._feed(pad_rows(batch, multiple), trim=not self._static)
@@ -196,7 +200,7 @@ class Loop:
             if self._out_of_patience(manager):
                 return self._stopped_before(first)
         events = tf.summary.create_file_writer(self.config.output_dir)
-        bar = tqdm.tqdm(total=steps.stop, initial=first, desc="train", dynamic_ncols=True)
+        bar = progress.bar(total=steps.stop, initial=first, desc="train", unit="step")
         tokens, seconds = 0, 0.0
         with events.as_default(), bar:
             for step, logs in self.steps(records, optimizer, range(first, steps.stop), steps.start):
@@ -217,21 +221,23 @@ class Loop:
 
     def optimizer(self, num_train_steps: int, num_warmup_steps: int) -> optimization.Optimizer:
         """What the flags say; call it inside `strategy.scope()`."""
-        config, scale = self.config, None
+        config, layers = self.config, self.model.bert.config.num_hidden_layers
+        scales = [] if self.rate_scale is None else [self.rate_scale]
         if config.layerwise_lr_decay != 1:
-            scale = functools.partial(
-                optimization.layerwise_scale,
-                decay=config.layerwise_lr_decay,
-                num_hidden_layers=self.model.bert.config.num_hidden_layers,
-            )
+            decay = config.layerwise_lr_decay
+            scales.append(lambda name: optimization.layerwise_scale(name, decay, layers))
         return optimization.create_optimizer(
-            config.learning_rate, num_train_steps, num_warmup_steps, config.optimizer, scale
+            config.learning_rate,
+            num_train_steps,
+            num_warmup_steps,
+            config.optimizer,
+            lambda name: math.prod(scale(name) for scale in scales),
         )
 
-    def _show(self, bar: tqdm.tqdm, step: int, logs: Mapping[str, float]) -> None:
+    def _show(self, bar: Any, step: int, logs: Mapping[str, float]) -> None:
         log_scalars(step, logs)
+        bar.set_postfix(loss=f"{logs['loss']:.4f}", refresh=False)
         bar.update(step - bar.n)
-        bar.set_postfix(loss=f"{logs['loss']:.4f}")
 
     def _saves(self, step: int, steps: range) -> bool:
         return step == steps.stop or step % self.config.save_checkpoints_steps == 0

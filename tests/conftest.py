@@ -137,6 +137,27 @@ def google_squad():
     return module
 
 
+@pytest.fixture
+def interrupt(monkeypatch):
+    """Stops what a function does when its training has done so many steps, as Ctrl-C would."""
+    from bert_tf import training
+
+    def interrupt(step, function):
+        check = training.Loop._check_finite
+
+        def stop(self, now, logs, manager):
+            if now == step:
+                raise KeyboardInterrupt
+            check(self, now, logs, manager)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(training.Loop, "_check_finite", stop)
+            with pytest.raises(KeyboardInterrupt):
+                function()
+
+    return interrupt
+
+
 @pytest.fixture(scope="session", params=["v1", "v2"])
 def recorded_squad(request, released_vocab, tmp_path_factory):
     """The version, its questions, Google's features, the tokenizer and the settings."""

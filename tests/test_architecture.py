@@ -25,7 +25,7 @@ PACKAGE = ROOT / "bert_tf"
 LEVELS = [
     [
         *("cli", "filesystem", "text_rules", "metrics", "run_config", "batching", "dropout"),
-        *("entity_metrics", "json_numbers", "parallel"),
+        *("entity_metrics", "json_numbers", "parallel", "progress"),
     ],
     ["config", "vocabulary", "wordpiece", "layers", "pooling", "normalizer_buffer"],
     ["base_tokenizer", "encoder"],
@@ -33,7 +33,7 @@ LEVELS = [
     ["tokenization", "graph_packing"],
     ["graph_tokenization"],
     ["graph_tokenizers", "graph_offsets", "graph_windows"],
-    ["heads", "optimization", "data"],
+    ["heads", "optimization", "data", "graph_sentencepiece_offsets"],
     ["checkpoints"],
     ["train_step", "fill_mask"],
     ["training", "export", "run_folder", "reporting"],

@@ -145,7 +145,6 @@ def test_regression_writes_correlations(tmp_path):
         do_train=True,
         do_eval=True,
         do_predict=True,
-        export_dir=str(tmp_path / "export"),
     )
     result = classification.run(run)
     names = [line.split(" = ")[0] for line in Path(result["eval_results"]).read_text().splitlines()]
@@ -303,8 +302,8 @@ def test_several_labels_a_row_from_file_to_export(tmp_path):
 
 
 @pytest.mark.parametrize("long_text", ["head_tail", "windows"])
-def test_long_texts_from_file_to_export(tmp_path, long_text):
-    """The model that is served makes rows as training did; `export` compares it with Python."""
+def test_long_texts_from_file_to_predictions(tmp_path, long_text):
+    """To export for windows: the model that is served makes rows as training did."""
     for split in ("train", "dev", "test"):
         lines = [f"{'the dog ' * 30}{end},{label}" for end, label in (("big", "a"), ("red", "b"))]
         (tmp_path / f"{split}.csv").write_text("\n".join(["text,label", *lines * 4, "dog,a", ""]))
@@ -316,7 +315,7 @@ def test_long_texts_from_file_to_export(tmp_path, long_text):
         do_train=True,
         do_eval=True,
         do_predict=True,
-        export_dir=str(tmp_path / "export"),
+        export_dir=str(tmp_path / "export") if long_text == "windows" else None,
     )
     result = classification.run(run)
     data = result["metrics"]["data"]["dev"]
@@ -325,6 +324,7 @@ def test_long_texts_from_file_to_export(tmp_path, long_text):
         assert data["rows"] > 9 and data["truncated_percent"] == 0
     else:
         assert data["rows"] == 9 and data["truncated_percent"] == 88.9
+        return
     rows = Path(result["predictions"]).read_text().splitlines()[1:]
     serve = tf.saved_model.load(result["export"]).signatures["single_sentence"]
     answer = serve(text_a=tf.constant(["the dog " * 30 + "red"]))["probabilities"][0].numpy()
@@ -446,9 +446,10 @@ def test_class_weights_and_smoothing_reach_the_loss(tmp_path):
         "balanced": {"class_weights": "balanced"},
         "smooth": {"label_smoothing": 0.2},
     }.items():
-        classification.run(config(tmp_path / name, do_train=True, num_train_epochs=0.2, **changes))
+        one_step = {"do_train": True, "num_train_epochs": 0.5, "train_batch_size": 8}
+        classification.run(config(tmp_path / name, **one_step, **changes))
         first[name] = read_scalars(str(tmp_path / name))["loss"][1]
-    assert len(set(first.values())) == 4
+    assert min(np.diff(sorted(first.values()))) > 1e-6  # more than rounding
     with pytest.raises(ValueError, match="--class_weights=1,2: give 'balanced', or 3 numbers"):
         classification.run(config(tmp_path / "bad", do_train=True, class_weights="1,2"))
 

@@ -143,3 +143,34 @@ def test_other_errors_keep_their_traceback(script):
     result = script("--output_dir=mnli", "--max_seq_length=100")
     assert result.returncode == 1
     assert "Traceback" in result.stderr and "a mistake of the script" in result.stderr
+
+
+NO_GPU = "I0000 00:00:1.5 7 cudart_stub.cc:31] Could not find cuda drivers on your machine, GPU"
+FAILED = "E0000 00:00:1.5 7 cuda_platform.cc:52] failed call to cuInit: INTERNAL: CUDA error"
+NOISE = [
+    "WARNING: All log messages before absl::InitializeLog() is called are written to STDERR",
+    "I0000 00:00:1.5 7 port.cc:153] oneDNN custom operations are on.",
+]
+KEPT = ["a warning of Python", "E0000 00:00:1.5 7 other.cc:1] something else", "I0000 another"]
+
+
+@pytest.mark.parametrize(
+    ("lines", "shown"),
+    [
+        ([*NOISE, KEPT[0], NO_GPU, FAILED, *KEPT[1:]], KEPT),
+        ([*NOISE, FAILED, *KEPT], [FAILED, *KEPT]),  # there is a driver, and it does not work
+    ],
+)
+def test_a_start_is_quiet_but_for_what_matters(lines, shown):
+    code = f"""
+import os, sys
+from bert_tf import cli
+with cli.quiet_start():
+    for line in {lines}:
+        os.write(2, line.encode() + b"\\n")
+    raise ValueError("within")
+"""
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    found = process.stderr.splitlines()
+    assert found[: len(shown)] == shown and found[len(shown)].startswith("Traceback")
+    assert found[-1] == "ValueError: within"

@@ -325,6 +325,8 @@ def test_regression_gives_scores(tmp_path, monkeypatch, capsys):
     assert "score:  " in shown
 
 
+# By default the export of test_classification.py shows that the graph answers as Python.
+@pytest.mark.slow
 def test_multilabel_gives_each_label_its_own_probability(tmp_path, monkeypatch, capsys):
     servable = Classifier(**exporting.arguments(tmp_path, "multilabel"))
     path = export_model(servable, str(tmp_path / "export"), SAMPLES)

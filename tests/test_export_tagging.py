@@ -18,7 +18,7 @@ from bert_tf.entity_metrics import entities
 from bert_tf.export import ExportError, export_model
 from bert_tf.export.tagging import INPUTS, Tagger
 from bert_tf.export.tagging_graph import GraphEntities, GraphWords, running_max
-from bert_tf.tokenization import FullTokenizer
+from bert_tf.tokenization import FullTokenizer, create_tokenizer
 
 LENGTH, STRIDE = 8, 3
 LABELS = ("O", "B-A", "B-B", "I-A", "I-B")
@@ -26,11 +26,15 @@ LABELS = ("O", "B-A", "B-B", "I-A", "I-B")
 SAMPLE = sorted({*text_rules.DECOMPOSITION, *text_rules.DELETED, *CODE_POINTS[::97]})
 
 
-@pytest.fixture(scope="module", params=[True, False], ids=["uncased", "cased"])
-def words(request, tmp_path_factory):
+@pytest.fixture(scope="module", params=["uncased", "cased", "sentencepiece"])
+def words(request, tmp_path_factory, spm_models):
     """A tokenizer that knows most characters, and the words of the graph."""
-    path = tmp_path_factory.mktemp("vocab") / "vocab.txt"
-    tokenizer = FullTokenizer(write_vocab_of_characters(path, range(0x21, 0x800)), request.param)
+    if request.param == "sentencepiece":
+        tokenizer = create_tokenizer(spm_model_file=spm_models["bpe"])
+    else:
+        path = tmp_path_factory.mktemp("vocab") / "vocab.txt"
+        write_vocab_of_characters(path, range(0x21, 0x800))
+        tokenizer = FullTokenizer(path, request.param == "uncased")
     return tokenizer, GraphWords(tokenizer, LENGTH, STRIDE)
 
 

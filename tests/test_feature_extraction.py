@@ -187,7 +187,7 @@ def states(model, line):
         ({"features": "sum_all"}, lambda h: h[1] + h[2] + h[3] + h[4]),
         ({"features": "concat_last_four"}, lambda h: np.concatenate(h[1:], 1)),
         (
-            {"features": "sum_last_four", "layer_weights": "0.5,0,-1,2"},
+            {"features": "weighted_sum_last_four", "layer_weights": "0.5,0,-1,2"},
             lambda h: 0.5 * h[1] - h[3] + 2 * h[4],
         ),
         ({"layers": "-1,-2", "pooling": "max"}, lambda h: np.stack([h[4].max(0), h[3].max(0)])),
@@ -373,10 +373,14 @@ def test_bad_files_are_named(model, tmp_path, data, message):
         ({"layers": "4"}, "there is no 4"),
         ({"layers": "-1", "features": "sum_all"}, "exclude each other"),
         ({"features": "sum_all", "pooling": "pooled"}, "exclude each other"),
-        ({"layer_weights": "1,2"}, "--layer_weights=1,2 is for --features=sum_last_four"),
-        ({"layer_weights": "1", "features": "last_hidden"}, "is for --features="),
-        ({"layer_weights": "1,2", "features": "sum_all"}, "adds up 4 layers of this model"),
-        ({"layer_weights": "1,nan,1,1", "features": "sum_last_four"}, "give numbers"),
+        ({"layer_weights": "1,2"}, "--layer_weights=1,2 is for --features=weighted_sum_last_four"),
+        ({"layer_weights": "1,1,1,1", "features": "sum_all"}, "is for --features=weighted_sum_"),
+        ({"layer_weights": "1,2", "features": "weighted_sum_all"}, "adds up 4 layers of this"),
+        ({"layer_weights": "1,nan,1,1", "features": "weighted_sum_all"}, "give numbers"),
+        (
+            {"features": "weighted_sum_all"},
+            "--features=weighted_sum_all needs --layer_weights.*; --features=sum_all adds",
+        ),
         ({"batch_size": 0}, "--batch_size=0"),
         ({"max_seq_length": 2}, "--max_seq_length=2"),
         ({"max_seq_length": 100}, "exceeds this model's 64 positions"),
@@ -388,6 +392,32 @@ def test_bad_flags_are_one_clear_error(extract, flags, message):
         extract(**flags)
 
 
+def test_the_choices_of_the_paper():
+    """Of 12 layers; state 0 is the embeddings."""
+    every, last_four = list(range(1, 13)), [9, 10, 11, 12]
+    expected = {
+        "embeddings": [0],
+        "second_to_last_hidden": [11],
+        "last_hidden": [12],
+        "weighted_sum_last_four": last_four,
+        "concat_last_four": last_four,
+        "weighted_sum_all": every,
+        "sum_last_four": last_four,
+        "sum_all": every,
+    }
+    assert list(FEATURES) == list(expected)
+    for name, states in expected.items():
+        weights = ",".join("1" * len(states)) if name.startswith("weighted") else None
+        config = FeatureExtractionConfig(
+            input_file="x",
+            output_file="y",
+            init_checkpoint="z",
+            features=name,
+            layer_weights=weights,
+        )
+        assert config.states(12) == [(name, states)]
+
+
 def test_a_shallow_model_has_no_last_four():
     for name, least in (("sum_last_four", 4), ("second_to_last_hidden", 2)):
         config = FeatureExtractionConfig(
@@ -395,7 +425,6 @@ def test_a_shallow_model_has_no_last_four():
         )
         with pytest.raises(ValueError, match=f"needs {least} layers; this model has {least - 1}"):
             config.states(least - 1)
-    assert set(FEATURES) >= {"embeddings", "last_hidden", "concat_last_four", "sum_all"}
 
 
 def test_a_model_without_a_part_is_refused(extract, model, tmp_path):

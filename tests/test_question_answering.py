@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
+import training_options
 
-from bert_tf import checkpoints, training
+from bert_tf import checkpoints
 from bert_tf.data import squad, squad_files
 from bert_tf.data.records import RecordFile, span_spec
 from bert_tf.export import program as export_program
@@ -80,7 +81,7 @@ def read(path):
 
 @pytest.fixture(scope="module", params=[False, True], ids=["v1", "v2"])
 def trained(request, tmp_path_factory, files):
-    """One whole run: train, evaluate, predict, export."""
+    """One whole run: train, evaluate, predict, and in version 1 export."""
     folder, version_2 = tmp_path_factory.mktemp("squad"), request.param
     run = config(
         folder,
@@ -88,7 +89,7 @@ def trained(request, tmp_path_factory, files):
         do_train=True,
         do_eval=True,
         do_predict=True,
-        export_dir=str(folder / "export"),
+        export_dir=None if version_2 else str(folder / "export"),
         num_train_epochs=24,
         version_2_with_negative=version_2,
     )
@@ -168,23 +169,22 @@ def test_predicting_later_gives_the_same(trained, tmp_path):
     assert checkpoints.saved_task(str(tmp_path / "never")) == task  # given, not found
 
 
-def test_batches_of_any_padding_give_the_same(trained, tmp_path):
+def test_batches_of_any_size_and_padding_give_the_same(trained, tmp_path):
+    """Evaluation had batches of 8 rows, as long as the longest."""
     run, result, folder = trained
     shutil.copytree(folder, tmp_path / "run")
-    flags = {"do_predict": True, "version_2_with_negative": run.version_2_with_negative}
-    padded = config(
-        tmp_path / "run",
-        run.predict_file,
-        pad_to_max_seq_length=True,
-        predict_batch_size=3,
-        **flags,
+    version_2 = run.version_2_with_negative
+    flags = {"predict_batch_size": 25}
+    if version_2:
+        flags = {"predict_batch_size": 3, "pad_to_max_seq_length": True, **V2}
+    again = question_answering.run(
+        config(tmp_path / "run", run.predict_file, do_predict=True, **flags)
     )
-    again = question_answering.run(padded)
     assert read(again["predictions"]) == read(result["predictions"])
+    before = read(result["nbest_predictions"])
     for name, entries in read(again["nbest_predictions"]).items():
-        before = read(result["nbest_predictions"])[name]
         assert [e["start_logit"] for e in entries] == pytest.approx(
-            [e["start_logit"] for e in before], abs=1e-4
+            [e["start_logit"] for e in before[name]], abs=1e-4
         )
 
 
@@ -200,11 +200,16 @@ def served(path, questions):
 
 
 def test_the_export_answers_as_the_program_predicts(trained, tmp_path):
-    """The one of the run, and one made later from final_model, with the saved settings."""
+    """The one of the run, or one made later from final_model, with the saved settings."""
     run, result, _ = trained
+    path = result.get("export")
+    assert bool(path) != run.version_2_with_negative
+    if not path:
+        flags = {"checkpoint": result["final_model"], "export_dir": str(tmp_path)}
+        path = export_program.run(ExportConfig(**flags))
     questions = squad_files.read(run.predict_file).questions
     predictions = read(result["predictions"])
-    rows = served(result["export"], questions)
+    rows = served(path, questions)
     for question, row in zip(questions, rows, strict=True):
         answer = row["answer"].decode()
         assert answer == question.passage.text[row["start"] : row["end"]]
@@ -214,8 +219,29 @@ def test_the_export_answers_as_the_program_predicts(trained, tmp_path):
             if abs(odds - result["metrics"]["eval"]["best_f1_thresh"]) < 1e-4:
                 continue  # the one that the threshold was taken from
         assert answer == predictions[question.qas_id]
-    export = ExportConfig(checkpoint=result["final_model"], export_dir=str(tmp_path))
-    assert served(export_program.run(export), questions) == rows
+
+
+def test_sentencepiece_from_file_to_export(tmp_path, files, spm_models):
+    """The graph's pieces and characters are those of Python: the export was compared."""
+    shape = read(TINY / "bert_config.json") | {"vocab_size": 3000}
+    (tmp_path / "bert_config.json").write_text(json.dumps(shape))
+    flags = {
+        "vocab_file": None,
+        "spm_model_file": str(spm_models["unigram"]),
+        "bert_config_file": str(tmp_path / "bert_config.json"),
+        "max_seq_length": 48,
+        "max_query_length": 24,
+        "do_train": True,
+        "do_predict": True,
+        "export_dir": str(tmp_path / "export"),
+    }
+    result = question_answering.run(config(tmp_path / "run", files[False], **flags))
+    predictions = read(result["predictions"])
+    questions = squad_files.read(files[False]).questions
+    for question, row in zip(questions, served(result["export"], questions), strict=True):
+        answer = row["answer"].decode()
+        assert answer == question.passage.text[row["start"] : row["end"]]
+        assert answer == predictions[question.qas_id]
 
 
 def weights(folder):
@@ -233,36 +259,65 @@ def test_training_rows_are_as_long_as_googles(tmp_path, files):
         np.testing.assert_allclose(value, padded[name], atol=2e-5, err_msg=name)
 
 
-def test_an_interrupted_run_continues(tmp_path, files, monkeypatch, capsys):
-    flags = {"do_train": True, "num_train_epochs": 1, "save_checkpoints_steps": 2}
-    question_answering.run(config(tmp_path / "whole", files[True], **flags, **V2))
-    check = training.Loop._check_finite
+def test_every_option_of_training_and_an_interruption(tmp_path, files, interrupt, capsys):
+    def run(folder):
+        flags = training_options.FLAGS | {"gradient_accumulation_steps": 5}
+        return question_answering.run(config(folder, files[True], **flags, **V2))
 
-    def interrupt(self, step, logs, manager):
-        if step == 4:
-            raise KeyboardInterrupt
-        check(self, step, logs, manager)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(training.Loop, "_check_finite", interrupt)
-        with pytest.raises(KeyboardInterrupt):
-            question_answering.run(config(tmp_path / "cut", files[True], **flags, **V2))
-    question_answering.run(config(tmp_path / "cut", files[True], **flags, **V2))
-    assert "Continuing from" in capsys.readouterr().out
-    whole, cut = weights(tmp_path / "whole"), weights(tmp_path / "cut")
-    assert all(np.array_equal(value, cut[name]) for name, value in whole.items())
+    written = ("eval_results", "predictions", "nbest_predictions", "null_odds")
+    training_options.check(run, tmp_path, written, interrupt, capsys)
 
 
-def test_the_best_checkpoint_by_f1_is_kept(tmp_path, files):
-    flags = {"do_train": True, "do_eval": True, "eval_steps": 2, "early_stopping_patience": 1}
-    result = question_answering.run(
-        config(tmp_path, files[True], **flags, **V2, num_train_epochs=4, learning_rate=1e-6)
-    )
-    metrics = result["metrics"]
-    assert metrics["train"]["stopped_early"]  # so small a rate does not change the answers
-    best = read(tmp_path / "best_checkpoint.json")
-    assert metrics["best_checkpoint"] == str(tmp_path / best["checkpoint"])
-    assert metrics["global_step"] == 2
+def write_chinese(path):
+    """In the form of DRCD; of a word that occurs twice, the second is the answer."""
+    articles = []
+    for number, (word, other) in enumerate([("电影", "书"), ("书", "电影"), ("戏", "书")] * 2):
+        context = f"人人都说{word}好看，{other}不好看。昨天他也看了{word}，今天没有看。"
+        answer = {"id": "1", "text": word, "answer_start": context.rindex(word)}
+        qa = {"id": f"q{number}", "question": "他昨天看了什么？", "answers": [answer] * 2}
+        qa["answers"] = qa["answers"][: 1 + (path.stem == "dev")]
+        paragraph = {"id": str(number), "context": context, "qas": [qa]}
+        articles.append({"id": str(number), "title": word, "paragraphs": [paragraph]})
+    path.write_text(json.dumps({"version": "1.3", "data": articles}), encoding="utf-8")
+    return str(path)
+
+
+def test_chinese_and_google_exact_from_file_to_answers(tmp_path, released_vocab):
+    """The rows have the annotated place, or the first one, where Google's program looks for it."""
+    vocab = released_vocab("bert-base-chinese")
+    shape = read(TINY / "bert_config.json") | {"vocab_size": len(vocab.read_text().split("\n")) - 1}
+    (tmp_path / "bert_config.json").write_text(json.dumps(shape))
+    train, dev = (write_chinese(tmp_path / f"{name}.json") for name in ("train", "dev"))
+    flags = {
+        "vocab_file": str(vocab),
+        "bert_config_file": str(tmp_path / "bert_config.json"),
+        "train_file": train,
+        "max_seq_length": 64,
+        "do_train": True,
+        "do_eval": True,
+        "do_predict": True,
+    }
+    positions = {}
+    for exact in (False, True):
+        folder = tmp_path / str(exact)
+        result = question_answering.run(config(folder, dev, google_exact=exact, **flags))
+        rows = RecordFile(str(folder / "train.tf_record"), span_spec(64, is_training=True))
+        batch = rows.batch(np.arange(len(rows)))
+        assert len(rows) == result["metrics"]["eval"]["windows"] == 6
+        positions[exact] = [
+            tuple(ids[start : end + 1])
+            for ids, (start,), (end,) in zip(
+                *(batch[n] for n in ("input_ids", "start_positions", "end_positions")), strict=True
+            )
+        ]
+        starts = batch["start_positions"][:, 0]
+        assert (starts < 20).all() if exact else (starts > 20).all()
+        predictions = read(result["predictions"])
+        official = squad.scores(squad_files.read(dev), predictions)
+        scores = result["metrics"]["eval"]
+        assert [scores["exact"], scores["f1"]] == [float(official[name]) for name in ("EM", "F1")]
+        assert official.keys() >= {"EM", "F1", "AVERAGE"}  # by characters
+    assert positions[True] == positions[False]  # the same word
 
 
 @pytest.mark.parametrize(
@@ -280,6 +335,10 @@ def test_the_best_checkpoint_by_f1_is_kept(tmp_path, files):
         ({"do_train": True, "max_seq_length": 65}, "exceeds this model's 64 positions"),
         ({"do_train": True, "num_train_epochs": 0.1}, "make no step"),
         ({"do_train": True, "train_file": "missing.json"}, "missing.json"),
+        (
+            {"do_train": True, "export_dir": "x", "keep_special_tokens": True},
+            "a model with --keep_special_tokens cannot be exported",
+        ),
     ],
 )
 def test_bad_flags(changes, message, tmp_path, files):

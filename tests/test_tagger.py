@@ -6,11 +6,14 @@ import random
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import seqeval.metrics
 import tensorflow as tf
+import training_options
 
 from bert_tf import checkpoints
+from bert_tf.entity_metrics import entities
 from bert_tf.export import program
 from bert_tf.export.export_config import ExportConfig
 from bert_tf.tasks import tagging
@@ -67,6 +70,7 @@ def config(data_dir, output_dir, **changes):
         "train_batch_size": 8,
         "learning_rate": 5e-3,
         "num_train_epochs": 6,
+        "crf_learning_rate_multiplier": 1.0,
         **FILES,
     }
     return TaggingConfig(**values | changes)
@@ -156,6 +160,7 @@ def test_evaluating_and_predicting_later_gives_the_same(trained, tmp_path):
         max_seq_length=MAX_SEQ_LENGTH,
         do_eval=True,
         do_predict=True,
+        predict_batch_size=5,
     )
     again = tagging.run(later)
     after = {name: Path(again[name]).read_text() for name in before}
@@ -249,6 +254,94 @@ def test_classes_of_words_are_judged_by_accuracy(tmp_path):
     assert checkpoints.saved_labels(str(tmp_path / "run")) == ["DET", "NOUN", "PRON", "VERB", "X"]
 
 
+def test_a_crf_learns_faster_than_what_is_below(tmp_path):
+    """Step 1 moves its scores by so many times as much; step 2, the last one, has rate 0."""
+    data, moved = write_data(tmp_path / "data", "conll"), {}
+    for multiplier in (1.0, 50.0):
+        folder = tmp_path / str(multiplier)
+        flags = {"use_crf": True, "crf_learning_rate_multiplier": multiplier}
+        batches = {"train_batch_size": 40, "num_train_epochs": 1, "warmup_proportion": 0.0}
+        tagging.run(config(data, folder, do_train=True, **flags, **batches))
+        moved[multiplier] = tf.train.load_checkpoint(str(folder / "model.ckpt-2")).get_tensor
+    for name in ("crf/transitions", "crf/start_transitions", "crf/end_transitions"):
+        slow, fast = moved[1.0](name), moved[50.0](name)
+        assert np.abs(slow).max() > 1e-3
+        np.testing.assert_allclose(fast, 50 * slow, rtol=1e-5)
+    assert np.array_equal(moved[1.0]("output_weights"), moved[50.0]("output_weights"))
+
+
+def test_cluener_from_file_to_predictions(tmp_path):
+    """Texts with entities by characters, the last one included; the test file has none."""
+    given = {}
+    for split, count in (("train", 64), ("dev", 16), ("test", 16)):
+        rows = []
+        for words, tags in sentences(count, split):
+            starts = np.cumsum([0, *(len(word) + 1 for word in words)]).tolist()
+            label = {}
+            for kind, first, last in entities(tags):
+                start, end = starts[first], starts[last] - 1
+                text = " ".join(words)[start:end]
+                label.setdefault(kind, {}).setdefault(text, []).append([start, end - 1])
+            rows.append({"text": " ".join(words), "label": label})
+        given[split] = rows
+        if split == "test":
+            rows = [{"id": number, "text": row["text"]} for number, row in enumerate(rows)]
+        lines = [json.dumps(row) + "\n" for row in rows]
+        (tmp_path / f"{split}.json").write_text("".join(lines))
+    actions = {"do_train": True, "do_eval": True, "do_predict": True}
+    result = tagging.run(config(tmp_path, tmp_path / "run", task_name="cluener", **actions))
+    assert checkpoints.saved_labels(result["final_model"]) == LABELS
+    assert result["metrics"]["eval"]["f1"] > 0.9
+    assert result["metrics"]["predict"] == {"sentences": 16}
+    found = [json.loads(line) for line in Path(result["predictions"]).read_text().splitlines()]
+    assert [row["id"] for row in found] == list(range(16))
+    assert [row["text"] for row in found] == [row["text"] for row in given["test"]]
+    right = [row["label"] == true["label"] for row, true in zip(found, given["test"], strict=True)]
+    assert sum(right) > 12
+
+
+def test_sentencepiece_from_texts_to_export(tmp_path, spm_models):
+    """Words are those of BasicTokenizer, whatever pieces they have; the graph was compared."""
+    for split, count in (("train", 64), ("dev", 16)):
+        rows = []
+        for words, tags in sentences(count, split):
+            starts = np.cumsum([0, *(len(word) + 1 for word in words)]).tolist()
+            label = [[starts[a], starts[b] - 1, kind] for kind, a, b in entities(tags)]
+            rows.append(json.dumps({"text": " ".join(words), "label": label}) + "\n")
+        (tmp_path / f"{split}.jsonl").write_text("".join(rows))
+    shape = json.loads((TINY / "bert_config.json").read_text()) | {"vocab_size": 3000}
+    (tmp_path / "bert_config.json").write_text(json.dumps(shape))
+    flags = {
+        "task_name": "jsonl",
+        "vocab_file": None,
+        "spm_model_file": str(spm_models["bpe"]),
+        "bert_config_file": str(tmp_path / "bert_config.json"),
+        "max_seq_length": 32,
+        "do_train": True,
+        "do_eval": True,
+        "export_dir": str(tmp_path / "export"),
+    }
+    result = tagging.run(config(tmp_path, tmp_path / "run", **flags))
+    assert result["metrics"]["data"]["train"]["misaligned_entities"] == 0
+    assert result["metrics"]["eval"]["f1"] > 0.9
+    serve = tf.saved_model.load(result["export"]).signatures["serving_default"]
+    text = "today he liked  the\u3000great story"
+    answer = {name: value[0].numpy().tolist() for name, value in serve(tf.constant([text])).items()}
+    spans = zip(answer["starts"], answer["ends"], strict=True)
+    assert [text[start:end] for start, end in spans] == ["he", "great story"]
+    assert answer["labels"] == [b"WHO", b"WHAT"]
+
+
+def test_every_option_of_training_and_an_interruption(tmp_path, interrupt, capsys):
+    data = write_data(tmp_path / "data", "conll")
+
+    def run(folder):
+        flags = training_options.FLAGS | {"gradient_accumulation_steps": 2, "use_crf": True}
+        return tagging.run(config(data, folder, **flags))
+
+    training_options.check(run, tmp_path, ("eval_results", "predictions"), interrupt, capsys)
+
+
 @pytest.mark.parametrize(
     "flags, message",
     [
@@ -259,6 +352,7 @@ def test_classes_of_words_are_judged_by_accuracy(tmp_path):
         ({"tag_column": 5}, "train.txt:1: there are 3 columns, so that --tag_column=5"),
         ({"word_column": 2}, "train.txt:1: .*column 2 for both"),
         ({"doc_stride": 0}, "--doc_stride=0: give 1 or more"),
+        ({"crf_learning_rate_multiplier": 0.0}, "--crf_learning_rate_multiplier=0.0: give a num"),
         ({"labels": "O,O"}, "--labels=O,O: give two or more different labels"),
         ({"labels": "O,WHO"}, "--labels=O,WHO: labels of entities are O, B-<type>"),
         ({"labels": "O,B-WHO,I-WHO"}, r"train.txt:\d+: unknown tag 'B-WHAT'"),
@@ -266,7 +360,7 @@ def test_classes_of_words_are_judged_by_accuracy(tmp_path):
         ({"do_train": False, "do_eval": False}, "At least one of"),
         (
             {"keep_special_tokens": True, "export_dir": "x"},
-            "a tagger with --keep_special_tokens cannot be exported",
+            "a model with --keep_special_tokens cannot be exported",
         ),
         ({"max_seq_length": 65}, "--max_seq_length=65 exceeds this model's 64 positions"),
     ],

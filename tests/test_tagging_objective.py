@@ -11,7 +11,7 @@ from bert_tf.checkpoints.training import CheckpointManager
 from bert_tf.config import BertConfig
 from bert_tf.data import records
 from bert_tf.run_config import RunConfig
-from bert_tf.tasks.tagging_objective import tagging
+from bert_tf.tasks.objectives import tagging
 
 GELU = Path(__file__).parent / "golden" / "modeling" / "gelu"
 LENGTH, LABELS = 32, 3

@@ -15,8 +15,9 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
+from bert_tf import text_rules
 from bert_tf.data.json_lines import JsonObject, as_text, json_rows, member
 from bert_tf.data.text_files import BadRow, OnBad, refuse
 from bert_tf.entity_metrics import Entity
@@ -181,6 +182,8 @@ def _is_utf8(text: str) -> bool:
 class Tokenizer(Protocol):
     """What finding words asks of a tokenizer."""
 
+    tokenization: ClassVar[str]
+
     def tokenize_with_offsets(self, text: str) -> list[Piece]: ...
 
 
@@ -190,6 +193,9 @@ def word_spans(text: str, tokenizer: Tokenizer) -> list[Span]:
     They are in order, and do not overlap. What the tokenizer deletes, as zero-width characters, is
     part of no word unless inside of one.
     """
+    if tokenizer.tokenization == "sentencepiece":  # whose pieces do not tell words apart
+        words = text_rules.words(text, do_lower_case=False)
+        return [(word[0][1], word[-1][1] + 1) for word in words]
     spans: list[Span] = []
     for token, start, end in tokenizer.tokenize_with_offsets(text):
         # Pieces of one character overlap, as the letters that a Hangul syllable is taken apart to.

@@ -37,10 +37,11 @@ from bert_tf.export.features import (
 from bert_tf.export.finetuned import FineTuned
 from bert_tf.export.servable import Arrays, Case, Model, Servable
 from bert_tf.export.text import TextModule, shown
-from bert_tf.graph_offsets import OffsetTokenizer, cut
+from bert_tf.graph_offsets import cut
+from bert_tf.graph_sentencepiece_offsets import check_offsets, offset_tokenizer
 from bert_tf.graph_windows import Windows as GraphWindows
 from bert_tf.graph_windows import pack_question_windows
-from bert_tf.tokenization import FullTokenizer, Tokenizer
+from bert_tf.tokenization import Tokenizer
 
 LOGITS = ("start_logits", "end_logits")
 NO_SPAN = 1000000.0  # null odds where there is no other answer, as in null_odds.json
@@ -88,11 +89,7 @@ class QuestionAnswering(Servable):
         threshold: float | None = None,
     ):
         super().__init__(config, tokenizer, windows.max_seq_length)
-        if not isinstance(tokenizer, FullTokenizer) or tokenizer.keep_special_tokens:
-            raise ValueError(
-                "question answering is exported with a WordPiece vocabulary only, and without "
-                "--keep_special_tokens: other tokenizers do not tell characters in a graph"
-            )
+        check_offsets(tokenizer)
         self.windows, self.max_answer_length = windows, max_answer_length
         self.threshold = threshold
         what = "one for question answering, of this config"
@@ -123,7 +120,7 @@ class QuestionAnswering(Servable):
 
     def text_model(self, features: Model) -> Model:
         """`serving_default`; `tokenize`, no signature, gives the rows of the windows."""
-        offsets = OffsetTokenizer(self.tokenizer.vocab_file, self.tokenizer.do_lower_case)
+        offsets = offset_tokenizer(self.tokenizer)
         module = TextModule(features, self.tokenizer, offsets)
         texts = [tf.TensorSpec([None], tf.string, name) for name in ("question", "context")]
 

@@ -37,7 +37,8 @@ from bert_tf.export.servable import Arrays, Case, Model, Servable
 from bert_tf.export.tagging_graph import GraphEntities, GraphWords
 from bert_tf.export.text import shown
 from bert_tf.graph_offsets import cut
-from bert_tf.tokenization import FullTokenizer, Tokenizer
+from bert_tf.graph_sentencepiece_offsets import check_offsets
+from bert_tf.tokenization import Tokenizer
 
 INPUTS = (*FEATURES, "label_mask")
 BATCH_SIZE = 8
@@ -54,20 +55,10 @@ class Batch(NamedTuple):
     entities: list[list[Entity]]  # of each text, by characters
 
 
-def check_tokenizer(tokenizer: Tokenizer) -> None:
-    """Raises ValueError unless the words of a text can be found in a graph as in Python."""
-    if not isinstance(tokenizer, FullTokenizer) or tokenizer.keep_special_tokens:
-        given = "--keep_special_tokens" if isinstance(tokenizer, FullTokenizer) else "SentencePiece"
-        raise ValueError(
-            f"a tagger with {given} cannot be exported: its SavedModel finds the words of a text "
-            "by WordPiece rules, without special tokens in it; leave --export_dir out"
-        )
-
-
 class Tagger(Servable):
     """A model of `heads.tagger`, trained under any tf.distribute strategy.
 
-    Raises: ValueError for arguments that do not fit together, and as `check_tokenizer`.
+    Raises: ValueError for arguments that do not fit together, and as `check_offsets`.
     """
 
     task_type = "tagging"
@@ -85,7 +76,7 @@ class Tagger(Servable):
         doc_stride: int | None = None,
     ):
         super().__init__(config, tokenizer, max_seq_length)
-        check_tokenizer(tokenizer)
+        check_offsets(tokenizer)
         self.tag_set, self.labels, self.use_crf = tag_set, list(tag_set.labels), use_crf
         self.doc_stride = doc_stride or half_window(max_seq_length)
         self.use = "Gives each word of a text one of the labels below."

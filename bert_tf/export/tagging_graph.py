@@ -11,9 +11,9 @@ import numpy as np
 import tensorflow as tf
 
 from bert_tf.graph_offsets import OffsetTokenizer, cut
-from bert_tf.graph_tokenization import GraphTokenizer
+from bert_tf.graph_tokenizers import graph_tokenizer
 from bert_tf.graph_windows import pack_text_windows
-from bert_tf.tokenization import FullTokenizer
+from bert_tf.tokenization import FullTokenizer, Tokenizer
 
 Tensors = dict[str, tf.Tensor]
 Spans = tuple[tf.RaggedTensor, tf.RaggedTensor]  # first characters, characters behind
@@ -29,12 +29,16 @@ class Rows(NamedTuple):
 class GraphWords(tf.Module):
     """Texts to words, and these to rows, as `entity_spans.word_spans` and `window_rows` do it."""
 
-    def __init__(self, tokenizer: FullTokenizer, max_seq_length: int, doc_stride: int):
+    def __init__(self, tokenizer: Tokenizer, max_seq_length: int, doc_stride: int):
         super().__init__()
-        file, lower = tokenizer.vocab_file, tokenizer.do_lower_case
-        self._offsets, self._pieces = OffsetTokenizer(file, lower), GraphTokenizer(file, lower)
+        self._pieces = graph_tokenizer(tokenizer)
         self._continues = np.zeros(tokenizer.num_tokens, bool)
-        self._continues[[i for token, i in tokenizer.vocab.items() if token.startswith("##")]] = 1
+        if isinstance(tokenizer, FullTokenizer):
+            self._offsets = OffsetTokenizer(tokenizer.vocab_file, tokenizer.do_lower_case)
+            inside = [i for token, i in tokenizer.vocab.items() if token.startswith("##")]
+            self._continues[inside] = True
+        else:
+            self._offsets = OffsetTokenizer(None, do_lower_case=False)  # the words themselves
         self._unk_id = tokenizer.unk_token_id
         self._row = {
             "cls_id": tokenizer.cls_token_id,

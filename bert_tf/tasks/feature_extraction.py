@@ -13,9 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
-import tqdm
 
-from bert_tf import checkpoints, distribution, filesystem
+from bert_tf import checkpoints, distribution, filesystem, progress
 from bert_tf.batching import Arrays, pad_rows
 from bert_tf.data import sentence_lines
 from bert_tf.data.text_files import BadRow
@@ -95,12 +94,8 @@ class FeatureExtractor:
         opened = vector_files.writer(
             config.output_file, config.output_format, names, self.by_token, size
         )
-        bytes_read = tqdm.tqdm(
-            total=filesystem.size(config.input_file),
-            desc="extract",
-            unit="B",
-            unit_scale=True,
-            dynamic_ncols=True,
+        bytes_read = progress.bar(
+            total=filesystem.size(config.input_file), desc="extract", unit="B", unit_scale=True
         )
         lines = self._truncated = self._empty = 0
         written: Future[None] | None = None
@@ -112,8 +107,8 @@ class FeatureExtractor:
                 # One window is written while the next is computed.
                 written = thread.submit(self._write, writer, window, vectors)
                 lines += len(window)
+                bar.set_postfix(lines=lines, refresh=False)
                 bar.update(window[-1].end - bar.n)
-                bar.set_postfix(lines=lines)
             if written:
                 written.result()
         print(

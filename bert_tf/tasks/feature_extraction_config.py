@@ -11,15 +11,18 @@ OUTPUT_FORMATS = ("jsonl", "npy", "parquet")
 NO_POOLING, POOLED = "none", "pooled"
 POOLING_NAMES = (NO_POOLING, "cls", POOLED, "mean", "max", "mean_max", "last")
 # Name -> the hidden states it needs, the embeddings being the first; whether they are summed.
-# Devlin et al. 2019, table 7, and the plain sums beside its weighted ones.
+# The six of Devlin et al. 2019, table 7, and plain sums.
 FEATURES = {
     "embeddings": (slice(0, 1), False),
     "second_to_last_hidden": (slice(-2, -1), False),
     "last_hidden": (slice(-1, None), False),
-    "sum_last_four": (slice(-4, None), True),
+    "weighted_sum_last_four": (slice(-4, None), True),
     "concat_last_four": (slice(-4, None), False),
+    "weighted_sum_all": (slice(1, None), True),
+    "sum_last_four": (slice(-4, None), True),
     "sum_all": (slice(1, None), True),
 }
+_WEIGHTED = ("weighted_sum_last_four", "weighted_sum_all")
 _LAYERS = "-1,-2,-3,-4"
 
 
@@ -53,13 +56,14 @@ class FeatureExtractionConfig:
     )
     features: str | None = cli_flag(
         None,
-        "Instead of --layers, one vector of them, as in table 7 of the BERT paper.",
+        "Instead of --layers, one vector of them: the six of table 7 of the BERT paper, or a plain "
+        "sum. The weights of a weighted one are given by --layer_weights, not learned here.",
         choices=tuple(FEATURES),
     )
     layer_weights: str | None = cli_flag(
         None,
-        "Of the layers that --features=sum_last_four or sum_all adds up, from the first to the "
-        "last: their weights, separated by commas; by default 1 each.",
+        "With --features=weighted_sum_last_four or weighted_sum_all, the weights of these layers "
+        "from the first to the last, separated by commas.",
     )
     pooling: str = cli_flag(
         NO_POOLING,
@@ -103,9 +107,15 @@ class FeatureExtractionConfig:
         if len(chosen) > 1:
             raise ValueError(f"{' and '.join(chosen)} exclude each other; give one of them")
         self.layer_indexes()
-        if self.weights() and not (self.features and self.sums):
+        if self.weights() and self.features not in _WEIGHTED:
             raise ValueError(
-                f"--layer_weights={self.layer_weights} is for --features=sum_last_four or sum_all"
+                f"--layer_weights={self.layer_weights} is for --features={' or '.join(_WEIGHTED)}"
+            )
+        if self.features in _WEIGHTED and not self.weights():
+            raise ValueError(
+                f"--features={self.features} needs --layer_weights, a number for each layer from "
+                "the first to the last, such as those that your own model has learned; "
+                f"--features={self.features.removeprefix('weighted_')} adds the layers as they are"
             )
 
     @property

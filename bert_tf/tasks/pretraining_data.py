@@ -16,10 +16,9 @@ import random
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-import tqdm
 from absl import logging
 
-from bert_tf import filesystem
+from bert_tf import filesystem, progress
 from bert_tf.data.corpora import Corpus, Sentences, find_files
 from bert_tf.data.example_bytes import RowEncoder
 from bert_tf.data.pretraining_instances import Document, Instance, InstanceMaker
@@ -169,7 +168,7 @@ def _one_by_one(config: PretrainingDataConfig, corpus: Corpus, counts: Counts) -
     """Google's rows, in Google's order."""
     worker, rng = _Worker(config), random.Random(config.random_seed)
     documents = []
-    for sentences in tqdm.tqdm(corpus.documents(), "read", unit="document"):
+    for sentences in progress.bar(corpus.documents(), "read", unit="document"):
         if document := worker.document(sentences):
             _count(counts, document)
             documents.append(document)
@@ -178,7 +177,7 @@ def _one_by_one(config: PretrainingDataConfig, corpus: Corpus, counts: Counts) -
     with tempfile.TemporaryFile(dir=_spool_folder(config)) as spool:
         ends = array.array("Q", [0])
         for _ in range(config.dupe_factor):
-            for index in tqdm.trange(len(documents), desc="rows", unit="document"):
+            for index in progress.bar(range(len(documents)), "rows", unit="document"):
                 for instance in maker.of_document(documents, index):
                     data = worker.encoded(instance)
                     counts.masked += len(instance.positions)
@@ -213,7 +212,7 @@ def _in_blocks(config: PretrainingDataConfig, corpus: Corpus, counts: Counts) ->
     """The rows of one block after another, made by several processes."""
     _Worker(config).maker(random.Random())  # whose errors are told here, not by a process
     numbered = enumerate(blocks(corpus.documents(), counts))
-    bar = tqdm.tqdm(numbered, "blocks", unit="block")
+    bar = progress.bar(numbered, "blocks", unit="block")
     for rows, made in ordered_map(_rows_of_block, bar, config.num_workers, _start, (config,)):
         counts.add(made)
         yield from rows

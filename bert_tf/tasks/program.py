@@ -80,7 +80,9 @@ class Program(ABC, Generic[Config]):
             self.model = self.build_model()
         if config.freeze_layers is not None:
             self.model.bert.freeze(config.freeze_layers)
-        self.loop = training.Loop(config, self.model, self.objective(), self.strategy)
+        self.loop = training.Loop(
+            config, self.model, self.objective(), self.strategy, self.rate_scale
+        )
 
     # ------------------------------------------------------------------- what a task says
 
@@ -98,6 +100,11 @@ class Program(ABC, Generic[Config]):
     @abstractmethod
     def objective(self) -> training.Objective:
         """What is minimised."""
+
+    def rate_scale(self, name: str) -> float:
+        """How many times the learning rate the variable of this checkpoint name gets."""
+        del name
+        return 1.0
 
     @abstractmethod
     def training_rows(self) -> tuple[RecordFile, int]:

@@ -31,6 +31,7 @@ from bert_tf.data.squad_training import training_windows
 from bert_tf.data.squad_windows import Windows
 from bert_tf.export import export_model
 from bert_tf.export import question_answering as export_question_answering
+from bert_tf.graph_sentencepiece_offsets import check_offsets
 from bert_tf.tasks import objectives, pretrained, result_files
 from bert_tf.tasks.program import Program, Scores, join
 from bert_tf.tasks.question_answering_config import QuestionAnsweringConfig
@@ -118,6 +119,8 @@ class QuestionAnswering(Program[QuestionAnsweringConfig]):
                 "this model has one segment type (type_vocab_size=1), so it cannot tell question "
                 "and passage apart; use another checkpoint"
             )
+        if self.config.export_dir:
+            check_offsets(self.tokenizer)  # before it is trained in vain
         return heads.span(self.bert_config)
 
     def objective(self) -> Objective:

@@ -26,7 +26,8 @@ from bert_tf.data.tagging_features import Row, Window, stitch, window_rows
 from bert_tf.data.text_files import BadRows
 from bert_tf.export import export_model
 from bert_tf.export import tagging as export_tagging
-from bert_tf.tasks import result_files, tagging_objective
+from bert_tf.graph_sentencepiece_offsets import check_offsets
+from bert_tf.tasks import objectives, result_files
 from bert_tf.tasks.program import Program, Scores
 from bert_tf.tasks.tagging_config import TaggingConfig
 from bert_tf.training import Objective
@@ -118,11 +119,14 @@ class Tagger(Program[TaggingConfig]):
 
     def build_model(self) -> keras.Model:
         if self.config.export_dir:
-            export_tagging.check_tokenizer(self.tokenizer)  # before it is trained in vain
+            check_offsets(self.tokenizer)  # before it is trained in vain
         return heads.tagger(self.bert_config, len(self.labels), self.use_crf)
 
     def objective(self) -> Objective:
-        return tagging_objective.tagging(self.use_crf)
+        return objectives.tagging(self.use_crf)
+
+    def rate_scale(self, name: str) -> float:
+        return self.config.crf_learning_rate_multiplier if name.startswith("crf/") else 1.0
 
     # --------------------------------------------------------------------------------- data
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 from bert_tf.data.tag_schemes import SCHEMES
 from bert_tf.data.tagging import KINDS, half_window
@@ -69,6 +70,11 @@ class TaggingConfig(RunConfig):
         "Put a linear-chain CRF on top, which learns what tags follow each other. A model that is "
         "only used has one if it was trained with one.",
     )
+    crf_learning_rate_multiplier: float = cli_flag(
+        100.0,
+        "With --use_crf, how many times --learning_rate the CRF's own scores learn by: they begin "
+        "at 0, and at the rate that suits the encoder they hardly move.",
+    )
     skip_bad_rows: bool = cli_flag(
         False, "Leave out sentences that cannot be used, and list them, instead of stopping."
     )
@@ -78,6 +84,11 @@ class TaggingConfig(RunConfig):
         self.require_action()
         if self.doc_stride is not None and self.doc_stride < 1:
             raise ValueError(f"--doc_stride={self.doc_stride}: give 1 or more")
+        if not 0 < self.crf_learning_rate_multiplier < math.inf:
+            raise ValueError(
+                f"--crf_learning_rate_multiplier={self.crf_learning_rate_multiplier}: give a "
+                "number above 0"
+            )
         names = self.label_list()
         if names is not None and (len(set(names)) < max(2, len(names)) or not all(names)):
             raise ValueError(
