@@ -19,6 +19,8 @@ from typing import Any, TypeVar
 
 from absl import app, flags, logging
 
+from bert_tf.preemption import EXIT_CODE, PreemptedError
+
 if typing.TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
@@ -58,7 +60,8 @@ def run(config_class: type[Config], main: Callable[[Config], object]) -> None:
 
     Bad input (a ValueError or the like that bert_tf raises, or any OSError that names a file) and
     a loss that is not finite end the script with their message and exit code 1, any other
-    exception with a traceback.
+    exception with a traceback. SIGTERM during training ends it with `preemption.EXIT_CODE` once a
+    checkpoint is written.
     `--verbosity=0` logs the first examples, `--verbosity=1` also shows every traceback.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's own chatter at start-up
@@ -71,6 +74,9 @@ def run(config_class: type[Config], main: Callable[[Config], object]) -> None:
             if arguments[1:]:
                 raise ValueError(f"unexpected argument {arguments[1]!r}; write --flag=value")
             main(config_from_flags(config_class))
+        except PreemptedError as error:
+            print(f"{error}; the same command continues.", file=sys.stderr)
+            sys.exit(EXIT_CODE)
         except (ValueError, OSError, RuntimeError, FloatingPointError) as error:
             message = _message(error)
             if logging.get_verbosity() >= logging.DEBUG or message is None:

@@ -158,10 +158,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         parser.error(f"--top_k={given.top_k}: give 1 or more")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's own chatter at start-up
     try:
-        with cli.quiet_start():
-            import tensorflow  # noqa: F401 - quietly, before the rest does it
-
-        filler = MaskFiller.from_pretrained(given.checkpoint)
+        with cli.quiet_start():  # TensorFlow is imported
+            filler = MaskFiller.from_pretrained(given.checkpoint)
         for text in given.texts:
             print(_scored(filler, text) if given.score else _filled(filler, text, given.top_k))
     except (ValueError, OSError) as error:

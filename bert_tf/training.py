@@ -19,7 +19,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from bert_tf import distribution, modeling, optimization, progress
+from bert_tf import distribution, modeling, optimization, preemption, progress
 from bert_tf.batching import Arrays, pad_rows, training_rows, trim_padding
 from bert_tf.checkpoints.training import CheckpointManager
 from bert_tf.data.records import Rows
@@ -182,12 +182,12 @@ class Loop:
         Args:
           records: training rows; `[B, max_seq_length]` features.
           steps: those on these rows: all, or a phase of the run.
-          num_train_steps: steps of the whole run, after which the learning rate is 0.
+          num_train_steps: of the whole run, after which the learning rate is 0.
           num_warmup_steps: steps in which the learning rate grows.
           evaluate: step -> the metric of the best checkpoint, called every `--eval_steps`.
 
-        Raises:
-          FloatingPointError: the loss is not finite.
+        Raises FloatingPointError if the loss is not finite, PreemptedError if SIGTERM came; a
+        checkpoint has been written then.
         """
         self._check_batch_size()
         with self.strategy.scope():
@@ -195,23 +195,23 @@ class Loop:
             optimizer.build(self.model.trainable_variables)
         first = self._resume(TrainingState(self.model, optimizer), manager, steps)
         if evaluate is not None and first and self._evaluates(first, num_train_steps):
-            # The run may have been stopped between this checkpoint and its evaluation.
             manager.offer_best(manager.latest(), evaluate(first))
             if self._out_of_patience(manager):
                 return self._stopped_before(first)
         events = tf.summary.create_file_writer(self.config.output_dir)
         bar = progress.bar(total=steps.stop, initial=first, desc="train", unit="step")
         tokens, seconds = 0, 0.0
-        with events.as_default(), bar:
+        with events.as_default(), bar, preemption.watch() as signals:
             for step, logs in self.steps(records, optimizer, range(first, steps.stop), steps.start):
                 self._check_finite(step, logs, manager)
                 self._show(bar, step, logs)
                 tokens += logs["tokens"]
                 seconds += logs["tokens"] / logs["tokens_per_second"]
                 due = evaluate is not None and self._evaluates(step, num_train_steps)
-                if not (due or self._saves(step, steps)):
+                if not (due or signals.requested or self._saves(step, steps)):
                     continue
                 prefix = manager.save(step, TrainingState(self.model, optimizer).tensors())
+                signals.stop_if_requested(f"stopped at step {step}; {prefix} was saved")
                 if due:
                     manager.offer_best(prefix, evaluate(step))
                     if self._out_of_patience(manager):
@@ -251,6 +251,7 @@ class Loop:
         return bool(patience) and manager.evaluations_since_best() >= patience
 
     def _stopped_before(self, step: int) -> TrainingResult:
+        """Where the run was ended between the checkpoint and its evaluation, or after both."""
         print(f"Training has already stopped early, at step {step}.", flush=True)
         return TrainingResult(step, step, stopped_early=True)
 

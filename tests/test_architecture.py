@@ -23,6 +23,7 @@ PACKAGE = ROOT / "bert_tf"
 
 # Each level imports only from levels above it; modules of one folder may import each other.
 LEVELS = [
+    ["preemption"],
     [
         *("cli", "filesystem", "text_rules", "metrics", "run_config", "batching", "dropout"),
         *("entity_metrics", "json_numbers", "parallel", "progress"),

@@ -80,6 +80,9 @@ def main(config):
     if "/" in config.output_dir:
         from bert_tf import filesystem
         filesystem.make_dir(config.output_dir)
+    if config.max_seq_length == 75:
+        from bert_tf.preemption import PreemptedError
+        raise PreemptedError("SIGTERM: stopped")
     if config.max_seq_length == 100:
         raise ValueError("a mistake of the script")
     from bert_tf.data import glue
@@ -137,6 +140,12 @@ def test_bad_input_ends_in_one_line(script, arguments, message):
     assert (result.returncode, result.stdout) == (1, "")
     assert result.stderr.startswith(message) and result.stderr.count("\n") == 1
     assert "Traceback" in script(*arguments, "--verbosity=1").stderr
+
+
+def test_preempted_training_has_its_own_exit_code(script):
+    result = script("--output_dir=mnli", "--max_seq_length=75")
+    assert (result.returncode, result.stdout) == (75, "")
+    assert result.stderr == "SIGTERM: stopped; the same command continues.\n"
 
 
 def test_other_errors_keep_their_traceback(script):

@@ -1,7 +1,9 @@
 """The training loop: which rows, which padding, and that a run is one run however it is cut up."""
 
 import dataclasses
+import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +16,7 @@ from bert_tf import checkpoints, distribution, heads, modeling, training
 from bert_tf.checkpoints.training import CheckpointManager
 from bert_tf.config import BertConfig
 from bert_tf.data import records
+from bert_tf.preemption import PreemptedError
 from bert_tf.run_config import RunConfig
 from bert_tf.tasks import objectives
 
@@ -137,6 +140,25 @@ def test_padding_changes_nothing(tmp_path, rows, exact):
 def test_an_interrupted_run_continues_bit_identically(tmp_path, rows, whole, interrupt):
     interrupt(5, lambda: train(tmp_path, rows))
     resumed, losses = train(tmp_path, rows)  # from model.ckpt-3
+    assert_equal(whole[1], resumed)
+    assert losses == whole[2]
+
+
+def test_sigterm_saves_and_a_continued_run_is_the_same(tmp_path, rows, whole, monkeypatch):
+    handler = signal.getsignal(signal.SIGTERM)
+    show = training.Loop._show
+
+    def terminated(self, bar, step, logs):
+        show(self, bar, step, logs)
+        if step == 5:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(training.Loop, "_show", terminated)
+        with pytest.raises(PreemptedError, match=r"stopped at step 5; .*model\.ckpt-5 was saved"):
+            train(tmp_path, rows)
+    assert signal.getsignal(signal.SIGTERM) is handler
+    resumed, losses = train(tmp_path, rows)
     assert_equal(whole[1], resumed)
     assert losses == whole[2]
 
