@@ -278,7 +278,7 @@ def test_workers_make_the_same_rows_however_many(tmp_path, vocab, small_blocks):
         config = flags(tmp_path, vocab, num_workers=workers, output_file=",".join(map(str, names)))
         counts = pretraining_data.run(config)
         found.append([name.read_bytes() for name in names])
-        assert counts.documents == 3 + counts.cut
+        assert counts.documents == 3 + counts.documents_cut
     assert found[0] == found[1]
     plain = gzip.decompress(found[0][0])
     (tmp_path / "plain").write_bytes(plain)
@@ -297,7 +297,7 @@ def test_blocks_hold_every_sentence_and_two_documents(sizes):
     finally:
         pretraining_data.BLOCK = before
     assert [s for b in blocks for d in b for s in d] == [s for d in documents for s in d]
-    assert sum(map(len, blocks)) == len(documents) + counts.cut
+    assert sum(map(len, blocks)) == len(documents) + counts.documents_cut
     if len(blocks) > 1:
         assert min(map(len, blocks)) >= 2
 

@@ -19,7 +19,7 @@ def draw_masks(
     masked_lm_prob: float,
     max_predictions_per_seq: int,
 ) -> Arrays:
-    """Masks whole units of rows, as create_pretraining_data.py's create_masked_lm_predictions.
+    """Masks whole units of rows, by the rules of Google's create_masked_lm_predictions.
 
     Of the pieces so many are masked as `masked_lm_prob` of the row's length, at least one; a unit
     that would make them more is passed over. A masked piece becomes [MASK] eight times in ten,
@@ -38,9 +38,7 @@ def draw_masks(
         "masked_lm_weights": np.zeros((count, max_predictions_per_seq), np.float32),
     }
     for i in range(count):
-        rng = np.random.Generator(
-            np.random.Philox(np.random.SeedSequence(np.atleast_1d(seeds[i]).tolist()))
-        )
+        rng = np.random.default_rng(np.atleast_1d(seeds[i]).tolist())
         used = int(np.count_nonzero(rows["input_mask"][i]))
         wanted = min(max_predictions_per_seq, max(1, round(used * masked_lm_prob)))
         places = _choose(rows["masking_units"][i], wanted, rng)

@@ -40,8 +40,8 @@ class Counts:
       documents, sentences, pieces: that rows are made of; those without a piece are left out.
       rows: written.
       masked: pieces in them.
-      dropped: sentences of one piece, which cannot be cut into two texts.
-      cut: documents longer than a block, taken for several.
+      too_short: sentences of one piece, which cannot be cut into two texts.
+      documents_cut: how many times a document was cut because it is longer than a block.
     """
 
     documents: int = 0
@@ -49,8 +49,8 @@ class Counts:
     pieces: int = 0
     rows: int = 0
     masked: int = 0
-    dropped: int = 0
-    cut: int = 0
+    too_short: int = 0
+    documents_cut: int = 0
 
     def add(self, other: Counts) -> None:
         for field in dataclasses.fields(self):
@@ -85,7 +85,9 @@ def run(config: PretrainingDataConfig) -> Counts:
 
 
 def _report(config: PretrainingDataConfig, corpus: Corpus, counts: Counts) -> None:
-    numbers = ", ".join(f"{n} {name}" for name, n in dataclasses.asdict(counts).items() if n)
+    numbers = ", ".join(
+        f"{n} {name.replace('_', ' ')}" for name, n in dataclasses.asdict(counts).items() if n
+    )
     print(f"{len(corpus.files)} files, {corpus.lines} lines: {numbers}", flush=True)
     if corpus.bad_bytes:
         logging.warning(
@@ -183,7 +185,7 @@ def _one_by_one(config: PretrainingDataConfig, corpus: Corpus, counts: Counts) -
                     counts.masked += len(instance.positions)
                     spool.write(data)
                     ends.append(ends[-1] + len(data))
-        counts.dropped = maker.dropped
+        counts.too_short = maker.dropped
         order = list(range(len(ends) - 1))
         rng.shuffle(order)
         spool.flush()
@@ -243,7 +245,7 @@ def _parts(documents: Iterable[Sentences], counts: Counts) -> Iterator[Sentences
         size = 0
         for sentence in document:
             if size >= BLOCK:
-                counts.cut += 1
+                counts.documents_cut += 1
                 yield part
                 part, size = [], 0
             part.append(sentence)
@@ -275,6 +277,6 @@ def _rows_of_block(numbered: tuple[int, Sequence[Sentences]]) -> tuple[list[byte
             for instance in maker.of_document(documents, index):
                 counts.masked += len(instance.positions)
                 rows.append(worker.encoded(instance))
-    counts.dropped = maker.dropped
+    counts.too_short = maker.dropped
     rng.shuffle(rows)
     return rows, counts
