@@ -4,6 +4,7 @@ import csv
 import gzip
 import importlib.util
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -19,6 +20,15 @@ from bert_tf.tokenization import FullTokenizer
 # Machines are shared: how long an example takes says nothing.
 settings.register_profile("shared machine", deadline=None)
 settings.load_profile("shared machine")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def unflushed():
+    """Nothing here outlives a power failure: to wait for the disk at every checkpoint is long."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(os, "fsync", lambda descriptor: None)
+        yield
+
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 VOCABS = Path(__file__).parent / "golden" / "vocabs"

@@ -154,7 +154,7 @@ def test_regression_writes_correlations(tmp_path):
 
 
 def test_the_best_checkpoint_is_kept(tmp_path):
-    run = config(tmp_path, do_train=True, do_eval=True, eval_steps=1, num_train_epochs=8)
+    run = config(tmp_path, do_train=True, do_eval=True, eval_steps=4, num_train_epochs=4)
     result = classification.run(run)
     best = json.loads((tmp_path / "best_checkpoint.json").read_text())["checkpoint"]
     assert result["metrics"]["best_checkpoint"] == str(tmp_path / best)

@@ -201,7 +201,8 @@ def test_saved_model_in_a_process_without_us(uncased, strings, tmp_path):
         "print(json.dumps({k: str(v.numpy().tolist()) for k, v in found.items()}))\n"
         "assert 'bert_tf' not in sys.modules\n"
     )
-    texts = [strings[::-1], strings]
+    some = strings[::8]
+    texts = [some[::-1], some]
     ran = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path)],
         input=json.dumps(texts),
@@ -211,7 +212,7 @@ def test_saved_model_in_a_process_without_us(uncased, strings, tmp_path):
     )
     wanted = module(*map(tf.constant, texts))
     assert json.loads(ran.stdout) == {k: str(v.numpy().tolist()) for k, v in wanted.items()}
-    assert len(wanted["windows/examples"]) > len(strings)
+    assert len(wanted["windows/examples"]) > len(some)
     # The tables make up most of what is saved beside the vocabulary's automaton.
     assert (tmp_path / "saved_model.pb").stat().st_size < 2_500_000
 
