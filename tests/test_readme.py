@@ -149,6 +149,7 @@ def run_program(arguments):
     config = cli.config_from_flags(config_class, values)
     if isinstance(config, PretrainingConfig):  # of the many steps, a few
         few = {"num_train_steps": 4, "num_warmup_steps": 1, "max_eval_steps": 2, "eval_steps": 2}
+        few["phase2_num_train_steps"] = min(2, config.phase2_num_train_steps)
         config = dataclasses.replace(config, **few)
     return run(config)
 
