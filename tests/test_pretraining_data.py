@@ -409,6 +409,22 @@ def test_an_interrupted_run_leaves_nothing(tmp_path):
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"a": b"old"}
 
 
+def test_remote_files(vocab, tmp_path):
+    gfile = tf.io.gfile
+    gfile.makedirs("ram://corpus")
+    with gfile.GFile("ram://corpus/text.txt.gz", "wb") as file:
+        file.write(gzip.compress((GOLDEN / "sample_text.txt").read_bytes()))
+    output = "ram://rows/a.tfrecord,ram://rows/b.tfrecord.gz"
+    config = flags(tmp_path, vocab, input_file="ram://corpus/t*", output_file=output)
+    assert pretraining_data.run(config).documents == 3
+    assert gfile.listdir("ram://rows") == ["a.tfrecord", "b.tfrecord.gz"]
+    pretraining_data.run(flags(tmp_path, vocab, output_file=f"{tmp_path}/a,{tmp_path}/b"))
+    spec = records.pretraining_spec(LENGTH, MASKS)
+    files = [records.RecordFile(path, spec) for path in (*output.split(","), f"{tmp_path}/b")]
+    for name, values in files[1].batch([0, 5]).items():
+        np.testing.assert_array_equal(values, files[2].batch([0, 5])[name])
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
