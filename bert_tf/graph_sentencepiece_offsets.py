@@ -6,8 +6,6 @@
 Shape letters: B batch, N characters of all texts together, P pieces of all texts together.
 """
 
-from functools import cache
-
 import numpy as np
 import tensorflow as tf
 import tensorflow_text as tf_text
@@ -26,6 +24,7 @@ from bert_tf.graph_offsets import (
     well_formed,
 )
 from bert_tf.graph_tokenization import FINAL_SIGMA
+from bert_tf.graph_tokenizers import folds
 from bert_tf.sentencepiece_tokenization import SentencePieceTokenizer
 
 _BLANK = ord(" ")
@@ -64,8 +63,8 @@ class SentencePieceOffsetTokenizer(tf.Module):
         self._is_blank_piece[list(tokenizer.blank_pieces)] = True
         self._whitespace = edges(text_rules.WHITESPACE)
         if self._do_lower_case:
-            self._decompositions, self._folds = map(Table, map(_folds, (False, True)))
-            self._vanishing = edges(c for c, text in _folds(True).items() if not text)
+            self._decompositions, self._folds = map(Table, map(folds, (False, True)))
+            self._vanishing = edges(c for c, text in folds(do_lower_case=True).items() if not text)
 
     @tf.function(autograph=False, input_signature=[tf.TensorSpec([None], tf.string, "texts")])
     def tokenize_with_offsets(self, texts: tf.Tensor) -> Offsets:
@@ -90,7 +89,7 @@ class SentencePieceOffsetTokenizer(tf.Module):
         return ids, ids.with_values(starts), ids.with_values(ends)
 
     def _fold(self, characters: Characters, given: tf.RaggedTensor) -> Characters:
-        """`text_rules.folded`."""
+        """`text_rules.folded`; blanks are joined when all that gives one has given it."""
 
         def replace(table: Table, characters: Characters) -> Characters:
             codes = characters.codes
@@ -171,9 +170,3 @@ class _Places:
         """Behind the last character of each text: int64 [P]."""
         limits = tf.cast(self._limits, tf.int64)
         return tf.searchsorted(self._bytes, tf.gather(limits, text), out_type=tf.int64)
-
-
-@cache
-def _folds(do_lower_case: bool) -> dict[int, str]:
-    folds = ((c, text_rules.fold(c, do_lower_case)) for c in text_rules.FOLDED)
-    return {c: text for c, text in folds if text != chr(c)}

@@ -76,9 +76,15 @@ class GraphSentencePieceTokenizer(tf.Module):
 
 
 @cache
+def folds(do_lower_case: bool) -> dict[int, str]:
+    """`text_rules.fold` of every code point that does not stay as it is."""
+    every = ((c, text_rules.fold(c, do_lower_case)) for c in text_rules.FOLDED)
+    return {c: text for c, text in every if text != chr(c)}
+
+
+@cache
 def _folds_buffer(do_lower_case: bool) -> np.ndarray:
-    folds = ((c, text_rules.fold(c, do_lower_case)) for c in text_rules.FOLDED)
-    return normalizer_buffer.build({c: text for c, text in folds if text != chr(c)})
+    return normalizer_buffer.build(folds(do_lower_case))
 
 
 class _WithSpecialTokens(tf.Module):

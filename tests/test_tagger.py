@@ -70,9 +70,10 @@ def config(data_dir, output_dir, **changes):
         "train_batch_size": 8,
         "learning_rate": 5e-3,
         "num_train_epochs": 6,
-        "crf_learning_rate_multiplier": 1.0,
         **FILES,
     }
+    if changes.get("use_crf"):  # the rate of so small an encoder suits both
+        values["crf_learning_rate_multiplier"] = 1.0
     return TaggingConfig(**values | changes)
 
 
@@ -353,6 +354,7 @@ def test_every_option_of_training_and_an_interruption(tmp_path, interrupt, capsy
         ({"word_column": 2}, "train.txt:1: .*column 2 for both"),
         ({"doc_stride": 0}, "--doc_stride=0: give 1 or more"),
         ({"crf_learning_rate_multiplier": 0.0}, "--crf_learning_rate_multiplier=0.0: give a num"),
+        ({"crf_learning_rate_multiplier": 9.0}, "_multiplier=9.0 needs --use_crf=true"),
         ({"labels": "O,O"}, "--labels=O,O: give two or more different labels"),
         ({"labels": "O,WHO"}, "--labels=O,WHO: labels of entities are O, B-<type>"),
         ({"labels": "O,B-WHO,I-WHO"}, r"train.txt:\d+: unknown tag 'B-WHAT'"),

@@ -17,6 +17,7 @@ _FOR = {
     "text_column": ("tsv", "jsonl", "cluener"),
     "label_column": ("tsv", "jsonl", "cluener"),
 }
+_CRF_MULTIPLIER = 100.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -71,7 +72,7 @@ class TaggingConfig(RunConfig):
         "only used has one if it was trained with one.",
     )
     crf_learning_rate_multiplier: float = cli_flag(
-        100.0,
+        _CRF_MULTIPLIER,
         "With --use_crf, how many times --learning_rate the CRF's own scores learn by: they begin "
         "at 0, and at the rate that suits the encoder they hardly move.",
     )
@@ -88,6 +89,11 @@ class TaggingConfig(RunConfig):
             raise ValueError(
                 f"--crf_learning_rate_multiplier={self.crf_learning_rate_multiplier}: give a "
                 "number above 0"
+            )
+        if not self.use_crf and self.crf_learning_rate_multiplier != _CRF_MULTIPLIER:
+            raise ValueError(
+                f"--crf_learning_rate_multiplier={self.crf_learning_rate_multiplier} needs "
+                "--use_crf=true"
             )
         names = self.label_list()
         if names is not None and (len(set(names)) < max(2, len(names)) or not all(names)):
