@@ -242,8 +242,10 @@ def test_order_of_sentences(vocab):
     assert labels == {0, 1}
 
 
-def test_single_texts_hold_the_whole_corpus(vocab):
-    rows, _ = instances(DOCUMENTS, vocab, sentence_pairs="none")
+@pytest.mark.parametrize("length", [6, 7, 8, 10])
+def test_single_texts_hold_the_whole_corpus(vocab, length):
+    rows, _ = instances(DOCUMENTS, vocab, sentence_pairs="none", max_seq_length=length)
+    assert max(len(row.input_ids) for row in rows) <= length
     pieces = sorted(i for row in rows for i in row.input_ids[1:-1])
     assert pieces == sorted(i for document in DOCUMENTS for s in document for i in s)
     assert all(row.length_a == len(row.input_ids) for row in rows)

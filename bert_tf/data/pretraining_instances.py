@@ -119,7 +119,8 @@ class InstanceMaker:
         """The two parts of a row, its label, and how many sentences were not used after all."""
         rng, pairs = self._rng, self._settings.sentence_pairs
         if pairs == "none":
-            return _joined(chunk), [], 0, 0
+            fits = len(chunk) == 1 or sum(map(len, chunk)) <= self._settings.max_num_tokens
+            return _joined(chunk if fits else chunk[:-1]), [], 0, int(not fits)
         if pairs == "sentence_order":
             return *self._in_order(chunk), 0
         a_end = 1
