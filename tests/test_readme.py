@@ -94,6 +94,7 @@ def folder(tmp_path_factory, released_vocab):
             bert = heads.pretraining(config, next_sentence=False)
         checkpoints.save(bert, f"{target}/", layout, vocab_file=str(vocab_file), do_lower_case=True)
     answers_of_squad(folder)
+    entities_of_msra(folder)
     for file in (ROOT / "examples").rglob("*.*"):
         copy = folder / file.relative_to(ROOT)
         copy.parent.mkdir(parents=True, exist_ok=True)
@@ -109,6 +110,14 @@ def folder(tmp_path_factory, released_vocab):
         patch.chdir(folder)
         run_program(quickstart_arguments())
     return folder
+
+
+def entities_of_msra(folder):
+    """Made sentences in the form of MSRA's files."""
+    (folder / "msra").mkdir()
+    rows = ["text_a\tlabel", "北 京 很 大\tB-LOC I-LOC O O", "他 是 李 明\tO O B-PER I-PER"]
+    for split in ("train", "dev", "test"):
+        (folder / "msra" / f"{split}.tsv").write_text("\n".join(rows + rows[1:] * 20) + "\n")
 
 
 def answers_of_squad(folder):
