@@ -100,10 +100,12 @@ class RowEncoder:
                 ready = known.get((name, values))
                 features.append(ready or self._learn(name, values))
             else:
-                # Fetched by one call, which is faster than one for each value; but not of one.
-                fetched = itemgetter(*values, 0)(self._varints)[:-1]
-                missing = bytes(length - len(values))
-                features.append(ints_feature(name, b"".join(fetched) + missing))
+                # Fetched by one call, which is faster than one for each value. The last 0 is
+                # padding, if there is any, or cut off: itemgetter gives no tuple for one value.
+                joined = b"".join(itemgetter(*values, 0)(self._varints))
+                missing = length - len(values) - 1
+                joined = joined + bytes(missing) if missing >= 0 else joined[:-1]
+                features.append(ints_feature(name, joined))
         return example(features)
 
     def _learn(self, name: str, values: bytes | int) -> bytes:

@@ -164,13 +164,15 @@ class InstanceMaker:
     def _truncated(self, a: list[int], b: list[int]) -> tuple[list[int], list[int]]:
         """Both without what does not fit, taken from front or back (truncate_seq_pair)."""
         rand, limit = self._rng.random, self._settings.max_num_tokens
-        starts, lengths = [0, 0], [len(a), len(b)]
-        for _ in range(len(a) + len(b) - limit):
-            longer = 0 if lengths[0] > lengths[1] else 1
-            if rand() < 0.5:
-                starts[longer] += 1
-            lengths[longer] -= 1
-        (start_a, start_b), (length_a, length_b) = starts, lengths
+        length_a, length_b, start_a, start_b = len(a), len(b), 0, 0
+        for _ in range(length_a + length_b - limit):
+            from_front = rand() < 0.5
+            if length_a > length_b:
+                length_a -= 1
+                start_a += from_front
+            else:
+                length_b -= 1
+                start_b += from_front
         return a[start_a : start_a + length_a], b[start_b : start_b + length_b]
 
     def _instance(self, a: list[int], b: list[int], label: int) -> Instance:
