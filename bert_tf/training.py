@@ -194,7 +194,7 @@ class Loop:
             optimizer = self.optimizer(num_train_steps, num_warmup_steps)
             optimizer.build(self.model.trainable_variables)
         first = self._resume(TrainingState(self.model, optimizer), manager, steps)
-        if evaluate is not None and first and self._evaluates(first, num_train_steps):
+        if evaluate and first > steps.start and self._evaluates(first, num_train_steps):
             manager.offer_best(manager.latest(), evaluate(first))
             if self._out_of_patience(manager):
                 return self._stopped_before(first)

@@ -208,6 +208,9 @@ def test_what_was_trained_starts_other_programs(whole, tmp_path):
 def test_a_continued_run_is_the_whole_run(folder, tmp_path, monkeypatch):
     common = {
         "do_train": True,
+        "do_eval": True,
+        "eval_input_file": f"{folder}/dev.tfrecord",
+        "eval_steps": 2,
         "phase2_input_file": f"{folder}/long.tfrecord",
         "phase2_num_train_steps": 3,
         "phase2_max_seq_length": 40,
@@ -217,6 +220,10 @@ def test_a_continued_run_is_the_whole_run(folder, tmp_path, monkeypatch):
     }
     pretraining.run(flags(folder, tmp_path / "whole", **common))
     expected = final_weights(tmp_path / "whole")
+    best = json.loads((tmp_path / "whole" / "best_checkpoint.json").read_text())["checkpoint"]
+    assert int(best.rpartition("-")[2]) > 4  # of the second phase
+    history = json.loads((tmp_path / "whole" / "best_checkpoint.json").read_text())["history"]
+    assert [step for step, _ in history] == [6, 7]
     saved = training.CheckpointManager.save
     for stop in (4, 6):  # between the two phases, and in the second
         output_dir = tmp_path / f"stopped-{stop}"

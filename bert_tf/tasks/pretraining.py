@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -129,7 +129,10 @@ class Pretraining(Program[PretrainingConfig]):
         raise NotImplementedError  # each phase has its own: see `fit`
 
     def fit(self) -> tuple[int, int, TrainingResult]:
-        """Trains phase after phase; the learning rate and the steps go on."""
+        """Trains phase after phase; the learning rate and the steps go on.
+
+        Of two phases the best checkpoint is one of the second: the first knows no long rows.
+        """
         config = self.config
         whole, second = config.num_train_steps, config.phase2_num_train_steps
         phases = [("input_file", config, range(whole - second))]
@@ -146,8 +149,10 @@ class Pretraining(Program[PretrainingConfig]):
             if config.packing:
                 rows = Arranged(rows, row_packing.pack)
             loop = Loop(flags, self.model, self.objective(), self.strategy)
-            warmup = config.num_warmup_steps
-            results.append(loop.train(rows, steps, whole, warmup, self.manager, self.judge()))
+            warmup, judge = config.num_warmup_steps, self.judge()
+            if judge is not None and steps.stop < whole:
+                judge = functools.partial(_only_told, judge)
+            results.append(loop.train(rows, steps, whole, warmup, self.manager, judge))
             if results[-1].stopped_early:
                 break
         return examples, whole, _together(results)
@@ -246,6 +251,12 @@ def _other_rows(path: str, found: Mapping[str, int], flags: PretrainingConfig) -
         remedy = "make them with create_pretraining_data.py"
     expected = f"{flags.max_seq_length} pieces, {flags.max_predictions_per_seq} of them masked"
     return f"{path}: its rows are not as the flags say ({expected}); {remedy}"
+
+
+def _only_told(judge: Callable[[int], float], step: int) -> float:
+    """Evaluates, but a number that is none makes no checkpoint the best."""
+    judge(step)
+    return math.nan
 
 
 def _masked_ids(batch: Arrays) -> np.ndarray:
