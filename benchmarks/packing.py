@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import csv
 import gzip
+import itertools
 import tempfile
 import time
 from pathlib import Path
@@ -85,7 +86,7 @@ def steps(records: RecordFiles, folder: str, packing: bool):
     optimizer = loop.optimizer(1000, 100)
     optimizer.build(model.trainable_variables)
     rows = Arranged(records, row_packing.pack) if packing else records
-    for _, logs in loop.steps(rows, optimizer, range(1000)):
+    for _, logs in itertools.chain.from_iterable(loop.steps(rows, optimizer, range(1000))):
         yield logs
 
 

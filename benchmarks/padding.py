@@ -10,6 +10,7 @@ rounds. Nothing but the padding differs, and the losses are compared.
 from __future__ import annotations
 
 import argparse
+import itertools
 import tempfile
 import time
 
@@ -66,7 +67,7 @@ def steps(records: RecordFile, folder: str, full: bool):
     )
     optimizer = optimization.create_optimizer(5e-5, 1000, 100)
     optimizer.build(model.trainable_variables)
-    for _, logs in loop.steps(records, optimizer, range(1000)):
+    for _, logs in itertools.chain.from_iterable(loop.steps(records, optimizer, range(1000))):
         yield logs["loss"]
 
 

@@ -10,6 +10,7 @@ a process that trains on 64 rows of 128 tokens, above what it held before the fi
 from __future__ import annotations
 
 import argparse
+import itertools
 import resource
 import sys
 import tempfile
@@ -80,7 +81,8 @@ def steps(folder: str, batch: int, length: int, **options):
         model.bert.freeze(config.freeze_layers)
     optimizer = loop.optimizer(100_000, 100)
     optimizer.build(model.trainable_variables)
-    return loop.steps(RecordFile(path, spec), optimizer, range(100_000))
+    steps = loop.steps(RecordFile(path, spec), optimizer, range(100_000))
+    return itertools.chain.from_iterable(steps)
 
 
 def peak_bytes() -> int:

@@ -1,4 +1,4 @@
-"""A name -> a `tf.distribute` strategy, and the precision policy.
+"""A name -> a `tf.distribute` strategy, the replicas that it has, and the precision policy.
 
 A new strategy is one function and its entry in `STRATEGIES`.
 """
@@ -6,29 +6,62 @@ A new strategy is one function and its entry in `STRATEGIES`.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from bert_tf import cluster
 from bert_tf.run_config import TrainingConfig
 
+Tensors = dict[str, tf.Tensor]
+Strategy = tf.distribute.Strategy
 
-def _one_device(config: TrainingConfig) -> tf.distribute.Strategy:
+
+def _off(config: TrainingConfig) -> Strategy:
+    """TensorFlow's default: the first GPU, or else the CPU."""
     del config
     return tf.distribute.get_strategy()
 
 
-def _mirrored(config: TrainingConfig) -> tf.distribute.Strategy:
+def _one_device(config: TrainingConfig) -> Strategy:
+    return tf.distribute.OneDeviceStrategy(_devices(config)[0])
+
+
+def _mirrored(config: TrainingConfig) -> Strategy:
     """One copy of the model on every GPU, or on every logical CPU where there is no GPU."""
-    del config
-    devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
-    return tf.distribute.MirroredStrategy([device.name for device in devices])
+    return tf.distribute.MirroredStrategy(_devices(config))
 
 
-def _tpu(config: TrainingConfig) -> tf.distribute.Strategy:
+@functools.cache  # a process joins its cluster once
+def _multi_worker_mirrored() -> Strategy:
+    found = cluster.resolver("multi_worker_mirrored")
+    number = cluster.tasks(found).index((found.task_type, found.task_id)) + 1
+    others = len(cluster.tasks(found)) - 1
+    print(f"Worker {number}: waiting for {others} other(s) of the cluster.", flush=True)
+    return tf.distribute.MultiWorkerMirroredStrategy(found)
+
+
+@functools.cache
+def _parameter_server() -> Strategy:
+    """The chief's; in a worker or a parameter server this does not return."""
+    found = cluster.resolver("parameter_server")
+    jobs = found.cluster_spec().jobs
+    if not {"chief", "worker", "ps"} <= set(jobs):
+        raise ValueError(
+            f"TF_CONFIG has the tasks {', '.join(sorted(jobs))}; --distribution_strategy="
+            "parameter_server needs a chief, workers, and parameter servers (ps)"
+        )
+    if found.task_type != "chief":
+        cluster.serve(found)
+    return tf.distribute.ParameterServerStrategy(found)
+
+
+def _tpu(config: TrainingConfig) -> Strategy:
     """The TPU that `--tpu_name` or `--master` names, or the one of this machine.
 
     Raises:
@@ -56,47 +89,166 @@ def _tpu(config: TrainingConfig) -> tf.distribute.Strategy:
     return strategy
 
 
-STRATEGIES: dict[str, Callable[[TrainingConfig], tf.distribute.Strategy]] = {
+STRATEGIES: dict[str, Callable[[TrainingConfig], Strategy]] = {
+    "off": _off,
     "one_device": _one_device,
     "mirrored": _mirrored,
+    "multi_worker_mirrored": lambda config: _multi_worker_mirrored(),
+    "parameter_server": lambda config: _parameter_server(),
     "tpu": _tpu,
 }
 
 
-def create_strategy(config: TrainingConfig) -> tf.distribute.Strategy:
-    """The strategy that the flags ask for; `--use_tpu` means `tpu`, as in Google's programs."""
-    return STRATEGIES["tpu" if config.use_tpu else config.distribution_strategy](config)
+def create_strategy(config: TrainingConfig) -> Strategy:
+    """The strategy that the flags ask for; `--use_tpu` means `tpu`, as in Google's programs.
+
+    Call it before anything is computed: what TensorFlow has begun with cannot be changed.
+
+    Raises:
+      ValueError: this machine has no such devices, or nothing says which other ones take part.
+    """
+    name = "tpu" if config.use_tpu else config.distribution_strategy
+    if name != "tpu":
+        _choose_gpus(config.num_gpus)
+    return STRATEGIES[name](config)
+
+
+def _choose_gpus(wanted: int | None) -> None:
+    """Takes the first `wanted` GPUs, or all, and their memory as it is needed."""
+    there = tf.config.list_physical_devices("GPU")
+    if wanted is not None:
+        if wanted > len(there):
+            raise ValueError(f"--num_gpus={wanted}, but TensorFlow finds {len(there)} here")
+        there = there[:wanted]
+        if tf.config.get_visible_devices("GPU") != there:
+            tf.config.set_visible_devices(there, "GPU")
+    for gpu in there:
+        if not tf.config.experimental.get_memory_growth(gpu):
+            tf.config.experimental.set_memory_growth(gpu, True)
+
+
+def _devices(config: TrainingConfig) -> list[str]:
+    """Names of the GPUs, or of the logical CPUs."""
+    gpus = [] if config.num_gpus == 0 else tf.config.list_logical_devices("GPU")
+    return [device.name for device in gpus or tf.config.list_logical_devices("CPU")]
+
+
+def compiles(config: TrainingConfig) -> bool:
+    """Whether the step of training is compiled by XLA: as the flag says, else on GPUs."""
+    if config.use_xla is None:
+        return bool(tf.config.get_visible_devices("GPU"))
+    return config.use_xla
+
+
+@dataclasses.dataclass(frozen=True)
+class Replicas:
+    """The copies of the model, and those of them that this process feeds.
+
+    Attributes:
+      count: all, of all workers; under a parameter server 1, as each step is one worker's.
+      local: of this process.
+      worker, workers: the number of this process, from 0, and how many there are.
+    """
+
+    strategy: Strategy
+    count: int
+    local: int
+    worker: int
+    workers: int
+
+    @classmethod
+    def of(cls, strategy: Strategy) -> Replicas:
+        worker, workers = 0, 1
+        if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+            found = strategy.cluster_resolver
+            all_tasks = cluster.tasks(found)
+            worker, workers = all_tasks.index((found.task_type, found.task_id)), len(all_tasks)
+        count = strategy.num_replicas_in_sync
+        return cls(strategy, count, count // workers, worker, workers)
+
+    @property
+    def is_chief(self) -> bool:
+        """Whether it is this process that writes."""
+        return self.worker == 0
+
+    def own(self, rows: int) -> slice:
+        """Which of so many rows of a batch this process computes; they must divide by `count`."""
+        share = rows // self.workers
+        return slice(self.worker * share, (self.worker + 1) * share)
+
+    def split(self, batch: dict[str, np.ndarray]) -> list[Tensors]:
+        """The rows of this process -> those of each of its replicas, in order."""
+        parts = [np.split(value, self.local) for value in batch.values()]
+        return [
+            {name: tf.constant(part) for name, part in zip(batch, one, strict=True)}
+            for one in zip(*parts, strict=True)
+        ]
+
+    def run(self, function: Callable[..., Any], parts: Sequence[Tensors], *others: Any) -> Any:
+        """In a graph: `function(part, *others)` on every replica -> per-replica results."""
+        part = parts[0]
+        if self.local > 1:
+            part = self.strategy.experimental_distribute_values_from_function(
+                lambda context: parts[context.replica_id_in_sync_group % self.local]
+            )
+        return self.strategy.run(function, args=(part, *others))
+
+    def first(self, values: Any) -> Any:
+        """Of per-replica values that are all the same, one."""
+        return {k: self.strategy.experimental_local_results(v)[0] for k, v in values.items()}
+
+    def all_reduce(self, values: list[Any]) -> list[Any]:
+        """In a replica: the sums over all of them."""
+        if self.count == 1:
+            return values
+        return tf.distribute.get_replica_context().all_reduce("SUM", values)
+
+    def all_gather(self, values: Tensors) -> Tensors:
+        """In a replica: `[B / count, ...]` -> `[B, ...]`, the rows of all, in order."""
+        if self.count == 1:
+            return values
+        context = tf.distribute.get_replica_context()
+        return {name: context.all_gather(value, axis=0) for name, value in values.items()}
+
+    def each_workers(self, value: int) -> list[int]:
+        """The value that each worker calls this with; it returns when all have called it."""
+        if self.workers == 1:
+            return [value]
+
+        def gather() -> Tensors:
+            return self.all_gather({"value": tf.constant([value], tf.int64)})
+
+        graph = tf.function(lambda: self.first(self.strategy.run(gather)), autograph=False)
+        return [int(x) for x in graph()["value"].numpy()[:: self.local]]
+
+    def the_chiefs(self, value: int) -> int:
+        """The chief's value, on every worker; it returns when all have called it."""
+        return self.each_workers(value)[0]
+
+
+def call(strategy: Strategy, graph: Callable[..., Any], *arguments: Any) -> Any:
+    """Runs a `tf.function`: now, or under a parameter server some time, on some worker.
+
+    Give the result to `fetch`.
+    """
+    if isinstance(strategy, tf.distribute.ParameterServerStrategy):
+        return tf.distribute.coordinator.ClusterCoordinator(strategy).schedule(graph, arguments)
+    return graph(*arguments)
+
+
+def fetch(result: Any) -> Any:
+    """What `call` computes, waiting for it if need be."""
+    if isinstance(result, tf.distribute.coordinator.RemoteValue):
+        return result.fetch()
+    return result
 
 
 @contextlib.contextmanager
 def precision_policy(name: str) -> Iterator[None]:
-    """Layers built inside compute in `name` (`float32`, `mixed_bfloat16`)."""
+    """Layers built inside compute in `name` (`float32`, `mixed_bfloat16`, `mixed_float16`)."""
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(name)
     try:
         yield
     finally:
         keras.config.set_dtype_policy(before)
-
-
-def split(strategy: tf.distribute.Strategy, batch: dict[str, np.ndarray]) -> Any:
-    """`[B, ...]` arrays -> per-replica tensors `[B / replicas, ...]`, in order."""
-    replicas = strategy.num_replicas_in_sync
-    shards = [
-        {name: tf.constant(part) for name, part in zip(batch, parts, strict=True)}
-        for parts in zip(*(np.split(value, replicas) for value in batch.values()), strict=True)
-    ]
-    if replicas == 1:
-        return shards[0]
-    return strategy.experimental_distribute_values_from_function(
-        lambda context: shards[context.replica_id_in_sync_group]
-    )
-
-
-def join(strategy: tf.distribute.Strategy, outputs: dict[str, Any]) -> dict[str, np.ndarray]:
-    """The inverse of `split`: per-replica tensors -> one `[B, ...]` array of each."""
-    parts = {
-        name: [part.numpy() for part in strategy.experimental_local_results(value)]
-        for name, value in outputs.items()
-    }
-    return {name: np.concatenate(x) if len(x) > 1 else x[0] for name, x in parts.items()}

@@ -101,6 +101,7 @@ def create_optimizer(
     num_warmup_steps: int,
     name: str = "adamw",
     rate_scale: Callable[[str], float] | None = None,
+    loss_scaling: bool = False,
 ) -> Optimizer:
     """Google's `create_optimizer`; call it inside `strategy.scope()` where there is a strategy.
 
@@ -110,6 +111,7 @@ def create_optimizer(
       num_warmup_steps: steps in which the learning rate grows from 0; may be 0.
       name: a key of `OPTIMIZERS`.
       rate_scale: checkpoint name -> the share of the learning rate that the variable gets.
+      loss_scaling: whether gradients are those of a loss that is multiplied by `loss_scale`.
 
     Raises:
       ValueError: an unknown name, or no steps.
@@ -118,7 +120,30 @@ def create_optimizer(
         raise ValueError(f"no optimizer is called {name!r}; choose one of {sorted(OPTIMIZERS)}")
     if num_train_steps < 1:
         raise ValueError(f"num_train_steps={num_train_steps}; at least one step is needed")
-    return Optimizer(name, learning_rate, num_train_steps, num_warmup_steps, rate_scale)
+    loss_scale = LossScale() if loss_scaling else None
+    return Optimizer(name, learning_rate, num_train_steps, num_warmup_steps, rate_scale, loss_scale)
+
+
+class LossScale:
+    """What the loss is multiplied by, so that float16 can hold its gradients (Micikevicius, 2018).
+
+    It is halved when a gradient is not finite, and doubled after `PATIENCE` steps without one.
+    """
+
+    FIRST, PATIENCE = 2.0**15, 2000
+
+    def __init__(self) -> None:
+        with tf.init_scope():
+            self.value = tf.Variable(self.FIRST, False, name="loss_scale", dtype=tf.float32)
+            self.good_steps = tf.Variable(0, False, name="loss_scale_good_steps", dtype=tf.int64)
+
+    def update(self, finite: tf.Tensor) -> None:
+        """After a step, whose gradients were finite or not."""
+        good = tf.where(finite, self.good_steps + 1, 0)
+        grows = good >= self.PATIENCE
+        grown = tf.where(grows, self.value * 2, self.value)
+        self.value.assign(tf.where(finite, grown, tf.maximum(self.value / 2, 1.0)))
+        self.good_steps.assign(tf.where(grows, tf.zeros_like(good), good))
 
 
 class Optimizer:
@@ -138,6 +163,7 @@ class Optimizer:
         num_train_steps: int,
         num_warmup: int,
         rate_scale: Callable[[str], float] | None,
+        loss_scale: LossScale | None,
     ):
         self._rule = OPTIMIZERS[name]
         self._slot_prefix = "lamb" if name == "lamb" else "adam"
@@ -149,6 +175,20 @@ class Optimizer:
         with tf.init_scope():
             self.global_step = tf.Variable(0, False, name="global_step", dtype=tf.int64)
         self.slots: dict[str, tf.Variable] = {}
+        self._loss_scale = loss_scale
+
+    @property
+    def variables(self) -> dict[str, tf.Variable]:
+        """All state, by the name that it has in a checkpoint."""
+        state = self.slots | {"global_step": self.global_step}
+        if (scale := self._loss_scale) is None:
+            return state
+        return state | {v.name.removesuffix(":0"): v for v in (scale.value, scale.good_steps)}
+
+    @property
+    def loss_scale(self) -> tf.Tensor | float:
+        """What the loss of the step to come is multiplied by."""
+        return 1.0 if self._loss_scale is None else tf.identity(self._loss_scale.value)
 
     @property
     def learning_rate(self) -> tf.Tensor:
@@ -198,7 +238,8 @@ class Optimizer:
         are already reduced: each replica then updates its own copy, and all stay equal.
 
         Args:
-          grads_and_vars: pairs; a gradient of None leaves its variable alone.
+          grads_and_vars: pairs; a gradient of None leaves its variable alone. With loss scaling
+            gradients of the multiplied loss.
 
         Returns:
           The global norm before clipping, a float32 scalar. Where it is not finite, variables
@@ -210,8 +251,8 @@ class Optimizer:
         self.build(variable for _, variable in pairs)
         # Of the rows of an embedding, as tf.clip_by_global_norm does it in Google's code: a token
         # that occurs twice counts twice. Only then are repeated rows summed.
-        norm = tf.linalg.global_norm([gradient for gradient, _ in pairs])
-        scale = CLIP_NORM * tf.minimum(1.0 / norm, 1.0 / CLIP_NORM)
+        norm = tf.linalg.global_norm([gradient for gradient, _ in pairs]) / self.loss_scale
+        scale = CLIP_NORM * tf.minimum(1.0 / norm, 1.0 / CLIP_NORM) / self.loss_scale
         learning_rate, finite = self.learning_rate, tf.math.is_finite(norm)
         step = tf.cast(self.global_step + 1, tf.float32)
         for gradient, variable in pairs:
@@ -224,7 +265,10 @@ class Optimizer:
             rate = learning_rate
             if self._rate_scale is not None:
                 rate = learning_rate * self._rate_scale(name)
-            update(*handles, tf.convert_to_tensor(gradient), scale, rate, step, finite)
+            with tf.device(_value(variable).device):  # under a parameter server, that one
+                update(*handles, tf.convert_to_tensor(gradient), scale, rate, step, finite)
+        if self._loss_scale is not None:
+            self._loss_scale.update(finite)
         self.global_step.assign_add(1)
         return norm
 

@@ -19,11 +19,6 @@ class Watch:
 
     requested = False
 
-    def stop_if_requested(self, what: str) -> None:
-        """Raises PreemptedError if it has."""
-        if self.requested:
-            raise PreemptedError(f"SIGTERM: {what}")
-
 
 @contextlib.contextmanager
 def watch() -> Iterator[Watch]:

@@ -11,9 +11,11 @@ from collections.abc import Sequence
 from typing import Any
 
 OPTIMIZER_NAMES = ("adamw", "adamw_bias_corrected", "lamb")
-PRECISIONS = ("float32", "mixed_bfloat16")
+PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 TOKENIZATIONS = ("wordpiece", "sentencepiece")
-STRATEGY_NAMES = ("one_device", "mirrored", "tpu")
+STRATEGY_NAMES = (
+    *("off", "one_device", "mirrored", "multi_worker_mirrored", "parameter_server", "tpu"),
+)
 
 
 def cli_flag(
@@ -106,10 +108,10 @@ class TrainingConfig:
     steps_per_execution: int = cli_flag(
         1, "Training steps in one call of the graph; saves calls where steps are short.", free=True
     )
-    use_xla: bool = cli_flag(
-        False,
-        "Compile the whole training step with XLA. Batches then have one static shape, as with "
-        "--pad_to_max_seq_length.",
+    use_xla: bool | None = cli_flag(
+        None,
+        "Compile the training step with XLA. Batches then have one static shape, as with "
+        "--pad_to_max_seq_length. Left out, it is compiled for GPUs and not for processors.",
     )
     layerwise_lr_decay: float = cli_flag(
         1.0,
@@ -138,7 +140,8 @@ class TrainingConfig:
     random_seed: int = cli_flag(12345, "Seed of the order of examples, dropout and new weights.")
     precision: str = cli_flag(
         "float32",
-        "Arithmetic of the matrix products; weights are float32 either way.",
+        "Arithmetic of the matrix products; weights are float32 either way. mixed_float16, for "
+        "GPUs without bfloat16, scales the loss as gradients allow.",
         choices=PRECISIONS,
     )
     pad_to_max_seq_length: bool = cli_flag(
@@ -148,7 +151,15 @@ class TrainingConfig:
         free=True,
     )
     distribution_strategy: str = cli_flag(
-        "one_device", "How the devices are used.", choices=STRATEGY_NAMES, free=True
+        "off",
+        "Which devices compute: off (the first GPU, or else the CPU), one_device (the same, "
+        "fixed), mirrored (all GPUs of this machine), multi_worker_mirrored (several machines), "
+        "parameter_server (workers at their own pace), tpu.",
+        choices=STRATEGY_NAMES,
+        free=True,
+    )
+    num_gpus: int | None = cli_flag(
+        None, "How many GPUs of this machine are used; left out, all. 0: the processor.", free=True
     )
     use_tpu: bool = cli_flag(False, "Same as --distribution_strategy=tpu.", free=True)
     tpu_name: str | None = cli_flag(None, "Name or grpc:// address of the TPU.", free=True)
@@ -174,6 +185,10 @@ class TrainingConfig:
         _require(
             0 <= self.random_seed < 2**31,
             f"--random_seed={self.random_seed}: give a number from 0 to 2147483647",
+        )
+        _require(
+            self.num_gpus is None or self.num_gpus >= 0,
+            f"--num_gpus={self.num_gpus}: give 0 or more",
         )
         for name in ("eval_steps", "early_stopping_patience"):
             _require(getattr(self, name) >= 0, f"--{name}={getattr(self, name)}: give 0 or more")

@@ -15,9 +15,10 @@ import keras
 import tensorflow as tf
 
 from bert_tf import modeling, optimization
+from bert_tf.distribution import Replicas, Tensors, call
+from bert_tf.feeding import Signature
 from bert_tf.run_config import TrainingConfig
 
-Tensors = dict[str, tf.Tensor]
 Gradients = list[tf.Tensor | tf.IndexedSlices | None]
 
 
@@ -44,9 +45,13 @@ class Objective:
 class TrainStep:
     """Steps of one model, compiled: a list of batches in, a step for each, its logs out.
 
+    With XLA it is the whole step of one device that is compiled, or the gradients of each of
+    several.
+
     Args:
+      compiled: whether XLA compiles it.
       signature: the features of a batch where one graph serves every length; None where shapes
-        are static or there are several replicas, so that each has a graph of its own.
+        are static, so that each has a graph of its own.
     """
 
     def __init__(
@@ -54,87 +59,90 @@ class TrainStep:
         config: TrainingConfig,
         model: keras.Model,
         objective: Objective,
-        strategy: tf.distribute.Strategy,
+        replicas: Replicas,
         optimizer: optimization.Optimizer,
-        signature: dict[str, tf.TensorSpec] | None,
+        compiled: bool,
+        signature: Signature | None,
     ):
         self._config = config
         self._model = model
         self._objective = objective
-        self._strategy = strategy
+        self._replicas = replicas
         self._optimizer = optimizer
         self._signature = signature
-        self._replicas = strategy.num_replicas_in_sync
+        self._compiled = compiled
         self._variables = model.trainable_variables
         self._graphs: dict[int, Callable[..., list[Tensors]]] = {}
-        self._part = self._gradients_of_part
-        if self._replicas == 1 and config.gradient_accumulation_steps > 1:
-            # Traced once, called for each part. (With several replicas, each of them traces its
-            # own: a function would bring the variables of the first one to all.)
-            self._part = tf.function(self._part, autograph=False)
+        self._parts: dict[int, Callable[..., Any]] = {}
 
-    def __call__(self, batches: Sequence[Any]) -> list[Tensors]:
+    def __call__(self, batches: Sequence[list[Tensors]], first: int, stop: bool = False) -> Any:
         """Takes one step for each batch, in order, in one call of a graph.
 
         Args:
-          batches: features `[B, ...]`, per-replica where there are several replicas.
+          batches: for each step features `[B, ...]` for each replica of this process.
+          first: the number of the first of these steps, from 0: dropout depends on it.
+          stop: whether this worker wants to stop.
 
         Returns:
-          For each: scalars `loss`, `gradient_norm` and `learning_rate`.
+          What `distribution.fetch` makes a list of: for each step scalars `loss`,
+          `gradient_norm` and `learning_rate`; with float16 `loss_scale`; with several workers
+          `stop`: how many of them want to, and `tokens`: how many pieces all of them have.
         """
         count = len(batches)
         if count not in self._graphs:
             self._graphs[count] = self._compile(count)
-        return self._graphs[count](list(batches))
+        numbers = tf.constant(first, tf.int64), tf.constant(int(stop))
+        return call(self._replicas.strategy, self._graphs[count], list(batches), *numbers)
 
     def _compile(self, count: int) -> Callable[..., list[Tensors]]:
-        step = self._step
-        if count > 1 and self._replicas == 1:  # traced once, called for each step
-            signature = None if self._signature is None else [self._signature]
+        step, numbers = self._step, [tf.TensorSpec([], tf.int64), tf.TensorSpec([], tf.int32)]
+        one_device = self._replicas.count == 1
+        if count > 1 and one_device:  # traced once, called for each step
+            signature = None if self._signature is None else [self._signature, *numbers]
             step = tf.function(step, input_signature=signature, autograph=False)
 
-        def steps(batches: list[Any]) -> list[Tensors]:
-            return [step(batch) for batch in batches]
+        def steps(batches: list[Any], first: tf.Tensor, stop: tf.Tensor) -> list[Tensors]:
+            return [step(batch, first + i, stop) for i, batch in enumerate(batches)]
 
-        signature = None if self._signature is None else [[self._signature] * count]
-        compile_all = self._config.use_xla or None
+        signature = None if self._signature is None else [[self._signature] * count, *numbers]
+        compile_all = (self._compiled and one_device) or None
         return tf.function(
             steps, input_signature=signature, autograph=False, jit_compile=compile_all
         )
 
-    def _step(self, batch: Any) -> Tensors:
-        outputs = self._strategy.run(self._replica_step, args=(batch,))
-        reduced = {
-            name: self._strategy.experimental_local_results(value)[0]
-            for name, value in outputs.items()
-        }
-        reduced["loss"] = self._strategy.reduce("SUM", outputs["loss"], axis=None)
-        return reduced
+    def _step(self, parts: list[Tensors], number: tf.Tensor, stop: tf.Tensor) -> Tensors:
+        outputs = self._replicas.run(self._replica_step, parts, number, stop)
+        return self._replicas.first(outputs)
 
-    def _replica_step(self, batch: Tensors) -> Tensors:
-        optimizer, seed = self._optimizer, self._config.random_seed
+    def _replica_step(self, batch: Tensors, number: tf.Tensor, stop: tf.Tensor) -> Tensors:
+        optimizer, replicas = self._optimizer, self._replicas
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group
-        position = optimizer.global_step * self._replicas + tf.cast(replica, tf.int64)
+        position = number * replicas.count + tf.cast(replica, tf.int64)
         learning_rate = optimizer.learning_rate
-        denominators = self._all_reduce(self._objective.denominators(batch))
-        seed = tf.stack([seed, tf.cast(position, tf.int32)])
-        loss, gradients = self._gradients(batch, denominators, seed)
-        gradients = self._all_reduce(gradients)
+        denominators = replicas.all_reduce(self._objective.denominators(batch))
+        scale = optimizer.loss_scale  # which the loss is multiplied by, as float16 is coarse
+        scaled = [x / scale for x in denominators]
+        seed = tf.stack([self._config.random_seed, tf.cast(position, tf.int32)])
+        loss, gradients = self._gradients(batch, scaled, seed)
+        sums = {"loss": loss / scale}
+        if replicas.workers > 1:
+            share = 1.0 / replicas.local  # each worker is asked once, not each replica
+            sums["stop"] = share * tf.cast(stop, tf.float32)
+            sums["tokens"] = tf.cast(tf.math.count_nonzero(batch["input_mask"]), tf.float32)
+        gradients = replicas.all_reduce(gradients)
+        sums = dict(zip(sums, replicas.all_reduce(list(sums.values())), strict=True))
         norm = optimizer.apply_gradients(zip(gradients, self._variables, strict=True))
-        return {"loss": loss, "gradient_norm": norm, "learning_rate": learning_rate}
-
-    def _all_reduce(self, values: list[Any]) -> list[Any]:
-        if self._replicas == 1:
-            return values
-        return tf.distribute.get_replica_context().all_reduce("SUM", values)
+        logs = sums | {"gradient_norm": norm, "learning_rate": learning_rate}
+        return logs | ({"loss_scale": scale} if tf.is_tensor(scale) else {})
 
     def _gradients(
         self, batch: Tensors, denominators: list[tf.Tensor], seed: tf.Tensor
     ) -> tuple[tf.Tensor, Gradients]:
         """Loss and gradients of this replica's rows, one part after another."""
         count = self._config.gradient_accumulation_steps
+        compute = self._of_part()
         if count == 1:
-            return self._part(batch, denominators, seed)
+            return compute(batch, denominators, seed)
         parts = {name: tf.split(value, count) for name, value in batch.items()}
         loss, sums = tf.constant(0.0), None
         for number in range(count):
@@ -143,13 +151,30 @@ class TrainStep:
             # Not before the last one is done: only one part's activations are in memory.
             with tf.control_dependencies([loss]):
                 part = {name: tf.identity(value) for name, value in part.items()}
-            part_loss, gradients = self._part(part, denominators, part_seed)
+            part_loss, gradients = compute(part, denominators, part_seed)
             sums = gradients if sums is None else list(map(_add, sums, gradients))
             # The loss is there when all sums are.
             tensors = tf.nest.flatten(sums, expand_composites=True)
             with tf.control_dependencies([x for x in tensors if x is not None]):
                 loss = loss + part_loss
         return loss, sums
+
+    def _of_part(self) -> Callable[..., tuple[tf.Tensor, Gradients]]:
+        """`_gradients_of_part`, where it helps as a graph of its own: one for each replica.
+
+        (A graph that several replicas shared would bring the variables of the first to all.)
+        """
+        several = self._replicas.count > 1
+        compiled = self._compiled and several
+        if not compiled and (several or self._config.gradient_accumulation_steps == 1):
+            return self._gradients_of_part
+        context = tf.distribute.get_replica_context()
+        replica = int(tf.get_static_value(context.replica_id_in_sync_group))
+        if replica not in self._parts:
+            self._parts[replica] = tf.function(
+                self._gradients_of_part, autograph=False, jit_compile=compiled or None
+            )
+        return self._parts[replica]
 
     def _gradients_of_part(
         self, batch: Tensors, denominators: list[tf.Tensor], seed: tf.Tensor

@@ -2,8 +2,8 @@
 
 A task hands over a `keras.Model`, an `Objective` and `Rows` (a `RecordFile`); the loop does the
 rest: which rows make a step (a function of seed and step, so that a run can be continued
-anywhere), padding, gradients, the optimizer, checkpoints, the progress bar and TensorBoard.
-What a step computes is in `train_step.py`.
+anywhere), gradients, the optimizer, checkpoints, the progress bar and TensorBoard.
+What a step computes is in `train_step.py`, what it is fed in `feeding.py`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -19,14 +20,20 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from bert_tf import distribution, modeling, optimization, preemption, progress
-from bert_tf.batching import Arrays, pad_rows, training_rows, trim_padding
-from bert_tf.checkpoints.training import CheckpointManager
+from bert_tf import optimization, preemption, progress
+from bert_tf.batching import Arrays
+from bert_tf.checkpoints.training import CheckpointManager, TrainingState
 from bert_tf.data.records import Rows
+from bert_tf.distribution import Replicas, call, compiles, fetch
+from bert_tf.feeding import Feeder
+from bert_tf.preemption import PreemptedError
 from bert_tf.run_config import TrainingConfig
 from bert_tf.train_step import Objective, Tensors, TrainStep
 
 __all__ = ["Loop", "Objective", "Tensors", "TrainingResult", "TrainingState"]
+
+
+_WAITING_BATCHES = 8  # that are computed somewhere else at once
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,38 +52,6 @@ class TrainingResult:
     stopped_early: bool = False
     tokens: int = dataclasses.field(default=0, compare=False)
     seconds: float = dataclasses.field(default=0.0, compare=False)
-
-
-@dataclasses.dataclass(frozen=True)
-class TrainingState:
-    """The model and its optimizer: all that a checkpoint holds.
-
-    Variables are saved under Google's names: the model's own, `<name>/adam_m`, `<name>/adam_v`
-    and `global_step`.
-    """
-
-    model: keras.Model
-    optimizer: optimization.Optimizer
-
-    def tensors(self) -> dict[str, Any]:
-        weights = {modeling.checkpoint_name(v): v for v in self.model.variables}
-        return weights | self.optimizer.slots | {"global_step": self.optimizer.global_step}
-
-    def restore(self, tensors: Mapping[str, np.ndarray], source: str) -> None:
-        """Assigns every variable.
-
-        Raises:
-          ValueError: `tensors` lacks one of them.
-        """
-        variables = self.tensors()
-        absent = sorted(set(variables) - set(tensors))
-        if absent:
-            raise ValueError(
-                f"{source} cannot be continued: it lacks {len(absent)} variables, "
-                f"for example {absent[0]}; start from it with --init_checkpoint instead"
-            )
-        for name, variable in variables.items():
-            variable.assign(tensors[name])
 
 
 class Loop:
@@ -99,48 +74,29 @@ class Loop:
         self.objective = objective
         self.rate_scale = rate_scale
         self.strategy = strategy
-        self._replicas = strategy.num_replicas_in_sync
+        self.replicas = Replicas.of(strategy)
         self._on_tpu = isinstance(strategy, tf.distribute.TPUStrategy)
-        # A compiler makes a program for each shape: there, one shape serves all.
-        self._static = config.pad_to_max_seq_length or self._on_tpu or config.use_xla
+        self._compiled = compiles(config) and not self._on_tpu  # a TPU compiles everything
+        # Steps that are handed on, to a TPU or to the workers of a parameter server.
+        self._ahead = isinstance(strategy, tf.distribute.ParameterServerStrategy)
+        static = config.pad_to_max_seq_length or self._on_tpu or self._compiled
+        self._feeder = Feeder(
+            config, self.replicas, static, objective.whole, objective.counts_padding
+        )
         self._forward: Callable[[Any], Any] | None = None
-        if config.use_xla and self._replicas > 1:
-            raise ValueError(
-                f"--use_xla compiles the step of one device, and here are {self._replicas}; "
-                "leave it out, or use --distribution_strategy=one_device"
-            )
-
-    def _signature(self, records: Rows) -> dict[str, tf.TensorSpec] | None:
-        """The features of a batch of any length, where one graph serves all; else None.
-
-        Which graph computes a batch must depend on nothing that ran before, or a continued run
-        would differ in its last bits: so shapes are never relaxed on the way.
-        """
-        if self._static or self._replicas > 1:
-            return None
-        return {
-            name: tf.TensorSpec(
-                [None, *self._free_lengths(name, feature.shape)],
-                tf.int32 if feature.dtype == tf.int64 else feature.dtype,
-            )
-            for name, feature in records.spec.items()
-        }
 
     # ------------------------------------------------------------------------------ forward
-
-    def _free_lengths(self, name: str, shape: list[int]) -> list[int | None]:
-        whole = name in self.objective.whole
-        return [None if n == self.config.max_seq_length and not whole else n for n in shape]
 
     def _compile_forward(self, records: Rows) -> Callable[[Any], Any]:
         def replica_step(batch: Tensors) -> Tensors:
             inputs = {tensor.name: batch[tensor.name] for tensor in self.model.inputs}
-            return self.objective.results(self.model(inputs, training=False), batch)
+            results = self.objective.results(self.model(inputs, training=False), batch)
+            return self.replicas.all_gather(results)
 
-        def step(batch: Any) -> Any:
-            return self.strategy.run(replica_step, args=(batch,))
+        def step(parts: list[Tensors]) -> Tensors:
+            return self.replicas.first(self.replicas.run(replica_step, parts))
 
-        signature = self._signature(records)
+        signature = self._feeder.signature(records)
         return tf.function(
             step, input_signature=None if signature is None else [signature], autograph=False
         )
@@ -151,20 +107,21 @@ class Loop:
         """Yields (batch, results) in file order; padding rows are taken off again."""
         forward = self._forward = self._forward or self._compile_forward(records)
         starts = range(0, len(records), batch_size)
-        multiple = self._replicas
-        if self._static:
-            multiple = math.lcm(batch_size, multiple)
+        waiting: deque[tuple[Arrays, Any]] = deque()
+
+        def oldest() -> tuple[Arrays, Arrays]:
+            batch, results = waiting.popleft()
+            rows = len(batch["input_ids"])
+            return batch, {k: np.asarray(v)[:rows] for k, v in fetch(results).items()}
+
         for start in progress.bar(starts, description, unit="batch", leave=None):
             batch = records.batch(np.arange(start, min(start + batch_size, len(records))))
-            rows = len(batch["input_ids"])
-            feed = self._feed(pad_rows(batch, multiple), trim=not self._static)
-            results = distribution.join(self.strategy, forward(feed))
-            yield batch, {name: value[:rows] for name, value in results.items()}
-
-    def _feed(self, batch: Arrays, trim: bool) -> Any:
-        if trim:
-            batch = trim_padding(batch, self.config.max_seq_length, self.objective.whole)
-        return distribution.split(self.strategy, batch)
+            feed = self._feeder.evaluation(batch, batch_size)
+            waiting.append((batch, call(self.strategy, forward, feed)))
+            if not self._ahead or len(waiting) > _WAITING_BATCHES:
+                yield oldest()
+        while waiting:
+            yield oldest()
 
     # ----------------------------------------------------------------------------- training
 
@@ -186,37 +143,36 @@ class Loop:
           num_warmup_steps: steps in which the learning rate grows.
           evaluate: step -> the metric of the best checkpoint, called every `--eval_steps`.
 
-        Raises FloatingPointError if the loss is not finite, PreemptedError if SIGTERM came; a
-        checkpoint has been written then.
+        Raises FloatingPointError if the loss is not finite, PreemptedError if SIGTERM came (with
+        several workers: to one of them); a checkpoint has been written then.
         """
         self._check_batch_size()
-        with self.strategy.scope():
-            optimizer = self.optimizer(num_train_steps, num_warmup_steps)
-            optimizer.build(self.model.trainable_variables)
-        first = self._resume(TrainingState(self.model, optimizer), manager, steps)
-        if evaluate and first > steps.start and self._evaluates(first, num_train_steps):
-            manager.offer_best(manager.latest(), evaluate(first))
-            if self._out_of_patience(manager):
-                return self._stopped_before(first)
+        state = self._new_state(num_train_steps, num_warmup_steps)
+        first = self._resume(state, manager, steps)
+        due = evaluate is not None and self._evaluates(first, num_train_steps)
+        if due and first > steps.start and self._ends(manager.latest(), evaluate(first), manager):
+            return self._stopped_before(first)
         events = tf.summary.create_file_writer(self.config.output_dir)
         bar = progress.bar(total=steps.stop, initial=first, desc="train", unit="step")
         tokens, seconds = 0, 0.0
-        with events.as_default(), bar, preemption.watch() as signals:
-            for step, logs in self.steps(records, optimizer, range(first, steps.stop), steps.start):
-                self._check_finite(step, logs, manager)
-                self._show(bar, step, logs)
-                tokens += logs["tokens"]
-                seconds += logs["tokens"] / logs["tokens_per_second"]
+        with events.as_default(), bar, manager, preemption.watch() as signals:
+            left = range(first, steps.stop)
+            for read in self.steps(records, state.optimizer, left, steps.start, signals):
+                self._show(read, bar, manager)
+                step, logs = read[-1]
+                tokens += (whole := sum(logs["tokens"] for _, logs in read))
+                seconds += whole / logs["tokens_per_second"]
+                stopping = logs.get("stop", signals.requested)
                 due = evaluate is not None and self._evaluates(step, num_train_steps)
-                if not (due or signals.requested or self._saves(step, steps)):
+                if not (due or stopping or self._saves(step, steps)):
                     continue
-                prefix = manager.save(step, TrainingState(self.model, optimizer).tensors())
-                signals.stop_if_requested(f"stopped at step {step}; {prefix} was saved")
-                if due:
-                    manager.offer_best(prefix, evaluate(step))
-                    if self._out_of_patience(manager):
-                        bar.write(self._why_early(step, manager))
-                        return TrainingResult(first, step, True, tokens, seconds)
+                prefix = manager.save(step, state.tensors())
+                if stopping:
+                    manager.wait()
+                    raise PreemptedError(f"SIGTERM: stopped at step {step}; {prefix} was saved")
+                if due and self._ends(prefix, evaluate(step), manager):
+                    bar.write(self._why_early(step, manager))
+                    return TrainingResult(first, step, True, tokens, seconds)
         return TrainingResult(first, max(first, steps.stop), False, tokens, seconds)
 
     def optimizer(self, num_train_steps: int, num_warmup_steps: int) -> optimization.Optimizer:
@@ -232,12 +188,23 @@ class Loop:
             num_warmup_steps,
             config.optimizer,
             lambda name: math.prod(scale(name) for scale in scales),
+            loss_scaling=config.precision == "mixed_float16",
         )
 
-    def _show(self, bar: Any, step: int, logs: Mapping[str, float]) -> None:
-        log_scalars(step, logs)
-        bar.set_postfix(loss=f"{logs['loss']:.4f}", refresh=False)
-        bar.update(step - bar.n)
+    def _new_state(self, num_train_steps: int, num_warmup_steps: int) -> TrainingState:
+        with self.strategy.scope():
+            optimizer = self.optimizer(num_train_steps, num_warmup_steps)
+            optimizer.build(self.model.trainable_variables)
+        return TrainingState(self.model, optimizer)
+
+    def _show(
+        self, read: list[tuple[int, dict[str, float]]], bar: Any, manager: CheckpointManager
+    ) -> None:
+        for step, logs in read:
+            self._check_finite(step, logs, manager)
+            log_scalars(step, logs)
+            bar.set_postfix(loss=f"{logs['loss']:.4f}", refresh=False)
+            bar.update(step - bar.n)
 
     def _saves(self, step: int, steps: range) -> bool:
         return step == steps.stop or step % self.config.save_checkpoints_steps == 0
@@ -246,9 +213,14 @@ class Loop:
         """Every `--eval_steps`, and at the end."""
         return step == last or step % self.config.eval_steps == 0
 
-    def _out_of_patience(self, manager: CheckpointManager) -> bool:
+    def _ends(self, prefix: str, score: float, manager: CheckpointManager) -> bool:
+        """Whether patience ends the run with this score of this checkpoint."""
+        manager.offer_best(prefix, score)
         patience = self.config.early_stopping_patience
-        return bool(patience) and manager.evaluations_since_best() >= patience
+        if not patience:
+            return False
+        since = manager.evaluations_since_best() if self.replicas.is_chief else 0
+        return self.replicas.the_chiefs(since) >= patience
 
     def _stopped_before(self, step: int) -> TrainingResult:
         """Where the run was ended between the checkpoint and its evaluation, or after both."""
@@ -257,19 +229,31 @@ class Loop:
 
     def _why_early(self, step: int, manager: CheckpointManager) -> str:
         return (
-            f"Stopped early at step {step}: {manager.evaluations_since_best()} evaluations without "
-            f"a better one than that of {manager.best()}"
+            f"Stopped early at step {step}: {self.config.early_stopping_patience} evaluations "
+            f"without a better one than that of {manager.best()}"
         )
 
     def _check_batch_size(self) -> None:
         size, parts = self.config.train_batch_size, self.config.gradient_accumulation_steps
-        if size % (self._replicas * parts):
+        count = self.replicas.count
+        if size % (count * parts):
             raise ValueError(
-                f"--train_batch_size={size} does not divide among {self._replicas} replicas and "
-                f"--gradient_accumulation_steps={parts}; use a multiple of {self._replicas * parts}"
+                f"--train_batch_size={size} does not divide among {count} replicas and "
+                f"--gradient_accumulation_steps={parts}; use a multiple of {count * parts}"
             )
 
     def _resume(self, state: TrainingState, manager: CheckpointManager, steps: range) -> int:
+        step = self._restored_step(state, manager, steps)
+        if self.replicas.workers > 1:
+            steps_of, checksums = map(self.replicas.each_workers, (step, state.checksum()))
+            if len(set(steps_of)) > 1 or len(set(checksums)) > 1:
+                raise ValueError(
+                    f"the workers do not start alike (steps {steps_of}, checksums of all weights "
+                    f"{checksums}); all must see the same --output_dir and --init_checkpoint"
+                )
+        return step
+
+    def _restored_step(self, state: TrainingState, manager: CheckpointManager, steps: range) -> int:
         latest = manager.restore_latest()
         if latest is None:
             return 0
@@ -283,56 +267,61 @@ class Loop:
         return step
 
     def steps(
-        self, records: Rows, optimizer: optimization.Optimizer, steps: range, start: int = 0
-    ) -> Iterator[tuple[int, dict[str, float]]]:
-        """Runs `steps`, as (step done, logs); the next batches are read while these compute.
+        self,
+        records: Rows,
+        optimizer: optimization.Optimizer,
+        steps: range,
+        start: int = 0,
+        signals: preemption.Watch | None = None,
+    ) -> Iterator[list[tuple[int, dict[str, float]]]]:
+        """Runs `steps`; yields those whose losses are read together, as (step done, logs).
+
+        Batches are read while those before them are computed.
 
         Args:
           start: the step at which the first epoch of these rows begins.
+          signals: whether this worker is to stop.
         """
-        last = steps.stop
+        last, feed, signature = steps.stop, self._feeder.training, self._feeder.signature(records)
         train_step = TrainStep(
-            self.config,
-            self.model,
-            self.objective,
-            self.strategy,
-            optimizer,
-            self._signature(records),
+            *(self.config, self.model, self.objective, self.replicas, optimizer, self._compiled),
+            signature,
         )
-        unread: list[tuple[int, int, Tensors]] = []
+        unread: list[tuple[range, list[int], Any]] = []
         with ThreadPoolExecutor(1) as reader:
             stop = self._stop(steps.start, last)
-            upcoming = reader.submit(
-                self._training_batches, records, range(steps.start, stop), start
-            )
+            upcoming = reader.submit(feed, records, range(steps.start, stop), start)
             begun, step = time.monotonic(), steps.start
             while step < last:
-                (feeds, tokens), step = upcoming.result(), stop
+                (feeds, tokens), first, step = upcoming.result(), step, stop
                 if step < last:
                     stop = self._stop(step, last)
-                    upcoming = reader.submit(
-                        self._training_batches, records, range(step, stop), start
-                    )
-                done = range(step - len(feeds) + 1, step + 1)
-                unread += zip(done, tokens, train_step(feeds), strict=True)
-                if not self._reads(step, last):
+                    upcoming = reader.submit(feed, records, range(step, stop), start)
+                wants_to_stop = signals is not None and signals.requested
+                result = train_step(feeds, first, wants_to_stop)
+                unread.append((range(first + 1, step + 1), tokens, result))
+                if not (wants_to_stop or self._reads(step, last)):
                     continue
-                read = [(n, t, {k: float(v) for k, v in logs.items()}) for n, t, logs in unread]
-                yield from self._timed(read, time.monotonic() - begun)
+                read = [
+                    (n, {"tokens": t} | {k: float(v) for k, v in logs.items()})
+                    for done, tokens, result in unread
+                    for n, t, logs in zip(done, tokens, fetch(result), strict=True)
+                ]
+                yield self._timed(read, time.monotonic() - begun)
                 unread = []
                 begun = time.monotonic()  # saving and evaluating are not training
 
     def _timed(
-        self, steps: list[tuple[int, int, dict[str, float]]], seconds: float
-    ) -> Iterator[tuple[int, dict[str, float]]]:
-        """(step, tokens, logs) of steps that took so long together -> (step, logs with rates)."""
+        self, steps: list[tuple[int, dict[str, float]]], seconds: float
+    ) -> list[tuple[int, dict[str, float]]]:
+        """Adds to the logs of steps that took so long together how fast they were."""
         examples = len(steps) * self.config.train_batch_size
-        whole = sum(tokens for _, tokens, _ in steps)
-        for step, tokens, logs in steps:
-            logs["tokens"] = tokens
-            logs["tokens_per_second"] = whole / seconds
-            logs["examples_per_second"] = examples / seconds
-            yield step, logs
+        whole = sum(logs["tokens"] for _, logs in steps)
+        rates = {
+            "tokens_per_second": whole / seconds,
+            "examples_per_second": examples / seconds,
+        }
+        return [(step, logs | rates) for step, logs in steps]
 
     def _stop(self, step: int, last: int) -> int:
         """The step up to which one call of the graph goes: where something is to be done, at most.
@@ -344,31 +333,15 @@ class Loop:
         return min(last, *((step // n + 1) * n for n in points if n))
 
     def _reads(self, step: int, last: int) -> bool:
-        """Whether the losses are read after this step: on a TPU that waits for the device."""
+        """Whether the losses are read after this step: where steps are handed on, that waits."""
         config = self.config
         points = [config.iterations_per_loop, config.save_checkpoints_steps, config.eval_steps]
-        return not self._on_tpu or step == last or any(n and step % n == 0 for n in points)
-
-    def _training_batches(
-        self, records: Rows, steps: range, start: int
-    ) -> tuple[list[Any], list[int]]:
-        """What the steps are fed, and how many pieces of text there are in each."""
-        config = self.config
-        trim = not (self._static or self.objective.counts_padding)
-        multiple = self._replicas * config.gradient_accumulation_steps
-        feeds, tokens = [], []
-        for step in steps:
-            batch = records.batch(
-                *training_rows(
-                    step - start, config.train_batch_size, len(records), config.random_seed
-                )
-            )
-            tokens.append(int(np.count_nonzero(batch["input_mask"])))
-            feeds.append(self._feed(pad_rows(batch, multiple), trim))
-        return feeds, tokens
+        at_once = not (self._on_tpu or self._ahead)
+        return at_once or step == last or any(n and step % n == 0 for n in points)
 
     def _check_finite(self, step: int, logs: dict[str, float], manager: CheckpointManager) -> None:
-        if math.isfinite(logs["loss"]) and math.isfinite(logs["gradient_norm"]):
+        skipped = logs.get("loss_scale", 1.0) > 1  # it was too large; the weights are as before
+        if math.isfinite(logs["loss"]) and (math.isfinite(logs["gradient_norm"]) or skipped):
             return
         good = manager.latest()
         raise FloatingPointError(

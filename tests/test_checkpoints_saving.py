@@ -193,6 +193,7 @@ def test_the_last_five_and_the_best_stay(tmp_path):
     assert manager.best() == f"{tmp_path}/model.ckpt-3"
     assert manager.latest() == tf.train.latest_checkpoint(str(tmp_path))
     prefix = manager.save(9, small())
+    manager.wait()
     assert steps_in(tmp_path) == [3, 5, 6, 7, 8, 9]
     assert manager.offer_best(prefix, 0.9)
     assert manager.best() == prefix and steps_in(tmp_path) == [5, 6, 7, 8, 9]
@@ -209,6 +210,7 @@ def test_a_damaged_latest_checkpoint_is_skipped_with_a_message(tmp_path, caplog)
     manager = CheckpointManager(str(tmp_path))
     for step in (10, 20, 30):
         manager.save(step, small() | {"global_step": np.int64(step)})
+    manager.wait()
     data = tmp_path / "model.ckpt-30.data-00000-of-00001"
     flip(data, 3)
     (tmp_path / "model.ckpt-20.index").unlink()
@@ -225,6 +227,7 @@ def test_a_lost_list_is_made_good_from_the_files(tmp_path):
     manager = CheckpointManager(str(tmp_path))
     for step in (9, 10):
         manager.save(step, small())
+    manager.wait()
     (tmp_path / "checkpoint").unlink()
     assert manager.latest() == f"{tmp_path}/model.ckpt-10"
 

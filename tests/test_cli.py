@@ -115,7 +115,7 @@ def test_help_is_quick_and_shows_every_flag():
     assert "Fine-tunes BERT to classify" in result.stdout
     for field in dataclasses.fields(ClassificationConfig):
         name = f"[no]{field.name}" if field.type.startswith("bool") else field.name
-        assert f"  --{name}: " in result.stdout
+        assert f"  --{name}:" in result.stdout
     assert "(default: '5e-05')" in result.stdout
 
 

@@ -104,11 +104,11 @@ def test_frozen_layers_stay_and_have_no_slots(tmp_path, rows):
 def idle(monkeypatch):
     """Steps that compute nothing: when a run ends depends on what evaluation finds alone."""
 
-    def steps(self, records, optimizer, steps, start):
+    def steps(self, records, optimizer, steps, start, signals):
         for done in steps:
             optimizer.global_step.assign(done + 1)
             logs = {"loss": 1.0, "gradient_norm": 1.0, "tokens": 1, "tokens_per_second": 1.0}
-            yield done + 1, logs
+            yield [(done + 1, logs)]
 
     monkeypatch.setattr(training.Loop, "steps", steps)
 

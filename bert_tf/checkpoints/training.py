@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import os
 import re
+import zlib
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple, TypeVar
 
+import keras
 import numpy as np
+import tensorflow as tf
 from absl import logging
 
-from bert_tf import filesystem
+from bert_tf import filesystem, modeling, optimization
 from bert_tf.checkpoints import google
 from bert_tf.checkpoints.files import (
     STAGING_PREFIX,
@@ -23,6 +28,45 @@ from bert_tf.checkpoints.files import (
 from bert_tf.checkpoints.location import BEST_FILE, STATE_FILE, state_names
 
 T = TypeVar("T")
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingState:
+    """The model and its optimizer: all that a checkpoint holds.
+
+    Variables are saved under Google's names: the model's own, `<name>/adam_m`, `<name>/adam_v`
+    and `global_step`.
+    """
+
+    model: keras.Model
+    optimizer: optimization.Optimizer
+
+    def tensors(self) -> dict[str, Any]:
+        weights = {modeling.checkpoint_name(v): v for v in self.model.variables}
+        return weights | self.optimizer.variables
+
+    def checksum(self) -> int:
+        """Of all variables."""
+        total = 0
+        for _, variable in sorted(self.tensors().items()):
+            total = zlib.crc32(np.array(tf.convert_to_tensor(variable)), total)
+        return total
+
+    def restore(self, tensors: Mapping[str, np.ndarray], source: str) -> None:
+        """Assigns every variable.
+
+        Raises:
+          ValueError: `tensors` lacks one of them.
+        """
+        variables = self.tensors()
+        absent = sorted(set(variables) - set(tensors))
+        if absent:
+            raise ValueError(
+                f"{source} cannot be continued: it lacks {len(absent)} variables, "
+                f"for example {absent[0]}; start from it with --init_checkpoint instead"
+            )
+        for name, variable in variables.items():
+            variable.assign(tensors[name])
 
 
 class _Best(NamedTuple):
@@ -39,16 +83,32 @@ class CheckpointManager:
     The `checkpoint` file lists them as TensorFlow's does, so `tf.train.latest_checkpoint` works.
     The best one is noted in best_checkpoint.json and kept for as long as it is the best.
     A manager that only looks changes nothing, so it may look at a run that is still going on.
+    As a context manager it waits at the end until what was saved is written.
 
     Args:
       output_dir: the first save makes it if need be.
       keep: how many of the latest checkpoints stay.
+      writes: whether it is this process, of several that train together, which writes.
     """
 
-    def __init__(self, output_dir: str, keep: int = 5):
+    def __init__(self, output_dir: str, keep: int = 5, writes: bool = True):
         if keep < 1:
             raise ValueError(f"keep={keep}; at least one checkpoint must stay")
-        self.output_dir, self.keep = output_dir, keep
+        self.output_dir, self.keep, self._writes = output_dir, keep, writes
+        self._writer = ThreadPoolExecutor(1, "checkpoints")
+        self._written: Future[None] | None = None
+
+    def __enter__(self) -> CheckpointManager:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.wait()
+
+    def wait(self) -> None:
+        """Returns when what was saved is written; raises what went wrong with it."""
+        written, self._written = self._written, None
+        if written is not None:
+            written.result()
 
     def remove_stale(self) -> None:
         """Removes what interrupted saves left in output_dir, which must be there.
@@ -61,7 +121,9 @@ class CheckpointManager:
                 logging.info("Removed %s, left by an interrupted save", self._path(name))
 
     def save(self, step: int, variables: Mapping[str, Any]) -> str:
-        """Writes `model.ckpt-<step>`, then removes what is no longer kept.
+        """Begins to write `model.ckpt-<step>`; then what is no longer kept is removed.
+
+        It returns when the variables are copied, so that training can go on while a thread writes.
 
         Args:
           step: the number in the name.
@@ -71,14 +133,21 @@ class CheckpointManager:
           The checkpoint's prefix.
 
         Raises:
-          OSError: it could not be written; the earlier ones are untouched.
+          OSError: the one before it could not be written; `wait` tells it of this one. The
+            earlier ones are untouched.
         """
+        self.wait()
         name = f"model.ckpt-{step}"
-        google.write(self._path(name), variables)
-        # A checkpoint of a later step was found damaged, or training went back before it.
-        names = [x for x in self._names() if self._exists(x) and _step(x) < step] + [name]
-        self._remove_old(names)
+        if self._writes:
+            values = {key: np.array(tf.convert_to_tensor(v)) for key, v in variables.items()}
+            self._written = self._writer.submit(self._write, name, step, values)
         return self._path(name)
+
+    def _write(self, name: str, step: int, values: Mapping[str, np.ndarray]) -> None:
+        google.write(self._path(name), values)
+        # A checkpoint of a later step was found damaged, or training went back before it.
+        names = [x for x in self._listed() if self._exists(x) and _step(x) < step] + [name]
+        self._remove_old(names)
 
     def latest(self) -> str | None:
         """The prefix of the latest checkpoint that is intact, or None.
@@ -97,6 +166,9 @@ class CheckpointManager:
         The one that was best stays only while it is among the latest. Every score is noted, so
         that patience survives an interruption. Returns whether it is best.
         """
+        self.wait()
+        if not self._writes:
+            return False
         step, before = _step(os.path.basename(prefix)), self._best()
         # What is noted of later steps is from before a damaged checkpoint, and will come again.
         history = [e for e in (before.history if before else ()) if e[0] < step]
@@ -171,6 +243,10 @@ class CheckpointManager:
 
     def _names(self) -> list[str]:
         """The checkpoints of this run by step, intact or not; all there are if the list is lost."""
+        self.wait()
+        return self._listed()
+
+    def _listed(self) -> list[str]:
         names = state_names(self.output_dir)
         if not names and filesystem.is_dir(self.output_dir):
             files = filesystem.list_dir(self.output_dir)

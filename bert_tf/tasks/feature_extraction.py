@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -69,7 +69,8 @@ class FeatureExtractor:
         self.states = config.states(self.bert_config.num_hidden_layers)
         self.by_token = config.pooling == NO_POOLING
         self.strategy = distribution.create_strategy(config)
-        self._one_device = not config.use_tpu and config.distribution_strategy == "one_device"
+        self.replicas = distribution.Replicas.of(self.strategy)
+        self._one_device = self.replicas.count == 1 and not config.use_tpu
         # Shapes that never change suit compilers and several devices.
         self._static = config.pad_to_max_seq_length or not self._one_device
         with self.strategy.scope(), distribution.precision_policy(config.precision):
@@ -85,7 +86,7 @@ class FeatureExtractor:
             raise ValueError(f"{source} has no pooler for --pooling={POOLED}; use another one")
         ids = tf.TensorSpec([None, None], tf.int32)
         names = ("input_ids", "input_mask", "segment_ids")
-        signature = [dict.fromkeys(names, ids)] if self._one_device else None
+        signature = [[dict.fromkeys(names, ids)]] if self._one_device else None
         self._step = tf.function(self._forward_step, input_signature=signature, autograph=False)
         self._truncated = self._empty = 0
 
@@ -194,14 +195,13 @@ class FeatureExtractor:
 
     def _forward(self, batch: Arrays) -> np.ndarray:
         """[B, F] -> float32 [B, F, L, E], or [B, L, E] if pooled."""
-        rows, replicas = len(batch["input_ids"]), self.strategy.num_replicas_in_sync
-        whole = -(-self.config.batch_size // replicas) * replicas
+        rows, count = len(batch["input_ids"]), self.replicas.count
+        whole = -(-self.config.batch_size // count) * count
         batch = pad_rows(batch, _ROW_STEP if self._one_device else whole)
-        feed = distribution.split(self.strategy, batch)
-        return distribution.join(self.strategy, self._step(feed))["vectors"][:rows]
+        return self._step(self.replicas.split(batch))["vectors"].numpy()[:rows]
 
-    def _forward_step(self, feed: Any) -> Any:
-        return self.strategy.run(self._replica_step, args=(feed,))
+    def _forward_step(self, parts: list[dict[str, tf.Tensor]]) -> dict[str, tf.Tensor]:
+        return self.replicas.first(self.replicas.run(self._replica_step, parts))
 
     def _replica_step(self, batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         outputs = self.model(batch)
@@ -214,7 +214,9 @@ class FeatureExtractor:
                 pooling = POOLINGS[self.config.pooling]
                 each = [pooling(vector, batch["input_mask"]) for vector in each]
         vectors = tf.stack(each, -2)
-        return {"vectors": tf.math.l2_normalize(vectors, -1) if self.config.normalize else vectors}
+        if self.config.normalize:
+            vectors = tf.math.l2_normalize(vectors, -1)
+        return self.replicas.all_gather({"vectors": vectors})
 
     def _combine(self, states: list[tf.Tensor]) -> tf.Tensor:
         """One float32 of several hidden states, each [B, F, E]: their sum, or all of them."""

@@ -87,7 +87,13 @@ class FeatureExtractionConfig:
     use_one_hot_embeddings: bool = cli_flag(
         False, "Look words up by a matrix product, which suits some TPUs; the result is the same."
     )
-    distribution_strategy: str = shared_flag("distribution_strategy")
+    distribution_strategy: str = shared_flag(
+        "distribution_strategy",
+        help="Which devices compute: off (the first GPU, or else the CPU), one_device (the same, "
+        "fixed), mirrored (all GPUs of this machine), tpu.",
+        choices=("off", "one_device", "mirrored", "tpu"),
+    )
+    num_gpus: int | None = shared_flag("num_gpus")
     use_tpu: bool = shared_flag("use_tpu")
     tpu_name: str | None = shared_flag("tpu_name")
     tpu_zone: str | None = shared_flag("tpu_zone")

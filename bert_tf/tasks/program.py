@@ -10,6 +10,8 @@ class does the rest, and writes into output_dir
 
 from __future__ import annotations
 
+import dataclasses
+import tempfile
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -19,10 +21,11 @@ import keras
 import tensorflow as tf
 import tqdm
 
-from bert_tf import checkpoints, distribution, filesystem, run_folder, training
+from bert_tf import checkpoints, cluster, distribution, filesystem, run_folder, training
 from bert_tf.checkpoints.training import CheckpointManager
 from bert_tf.config import BertConfig
 from bert_tf.data.records import RecordFile
+from bert_tf.distribution import Replicas
 from bert_tf.export.finetuned import run_dir
 from bert_tf.run_config import TrainingConfig
 from bert_tf.tasks import pretrained
@@ -38,7 +41,8 @@ class Program(ABC, Generic[Config]):
     """One run of a program.
 
     Attributes:
-      config: the flags.
+      config: the flags; in a worker that is not the chief with an output_dir of its own.
+      strategy, replicas: the devices.
       manager: the checkpoints of output_dir.
       run_dir: where run.json and the curves of the training lie.
       source: the checkpoint that is evaluated, used or continued: the latest of this run, else
@@ -54,9 +58,15 @@ class Program(ABC, Generic[Config]):
     higher_is_better = True  # of the decisive score
 
     def __init__(self, config: Config):
+        self.strategy = distribution.create_strategy(config)
+        self.replicas = Replicas.of(self.strategy)
+        chief = self.replicas.is_chief
+        self.manager = CheckpointManager(config.output_dir, writes=chief)
+        if not chief:  # computes what the chief does, and writes where nobody looks
+            self._scratch = tempfile.TemporaryDirectory(prefix="bert_tf-")
+            config = dataclasses.replace(config, output_dir=self._scratch.name)
         self.config = config
         filesystem.make_dir(config.output_dir)
-        self.manager = CheckpointManager(config.output_dir)
         own = self.manager.latest()
         if not config.do_train:  # what training chose, where it was evaluated on the way
             own = self.manager.best() or own
@@ -75,7 +85,6 @@ class Program(ABC, Generic[Config]):
             config, self.source, self.reads_text
         )
         keras.utils.set_random_seed(config.random_seed)
-        self.strategy = distribution.create_strategy(config)
         with self.strategy.scope(), distribution.precision_policy(config.precision):
             self.model = self.build_model()
         if config.freeze_layers is not None:
@@ -144,19 +153,21 @@ class Program(ABC, Generic[Config]):
           What was written: `metrics` (the content of metrics.json), and paths by name.
         """
         config = self.config
-        if config.do_train:
-            self.train()
-        else:
-            self.restore()
-        if config.do_eval:
-            self.evaluate()
-        if config.do_predict:
-            self.predict()
+        with cluster.loss_is_an_interruption():
+            if config.do_train:
+                self.train()
+            else:
+                self.restore()
+            if config.do_eval:
+                self.evaluate()
+            if config.do_predict:
+                self.predict()
         metrics = run_folder.merge_json(self.path("metrics.json"), self.metrics)
-        if config.export_dir:
+        if config.export_dir and self.replicas.is_chief:
             self.export()  # whose card tells the metrics
-        for name, path in self.written.items():
-            print(f"{name}: {path}", flush=True)
+        if self.replicas.is_chief:
+            for name, path in self.written.items():
+                print(f"{name}: {path}", flush=True)
         return self.written | {"metrics": metrics}
 
     def train(self) -> None:
@@ -201,6 +212,7 @@ class Program(ABC, Generic[Config]):
 
     def _use_best(self) -> None:
         """What follows the training is done with the checkpoint that was best on the dev set."""
+        self.replicas.the_chiefs(0)  # when the chief has noted which one that is
         best = self.manager.best()
         self.metrics["best_checkpoint"] = best
         if best is None:  # not one evaluation, or none with a number
@@ -215,8 +227,9 @@ class Program(ABC, Generic[Config]):
         if self.tokenizer is not None:
             data["the vocabulary"] = [self.tokenizer.vocab_file]
             model["do_lower_case"] = self.tokenizer.do_lower_case
-        run_folder.claim(config, model, data, started=self.manager.latest() is not None)
-        self.manager.remove_stale()
+        if self.replicas.is_chief:
+            run_folder.claim(config, model, data, started=self.manager.latest() is not None)
+            self.manager.remove_stale()
         pretrained.save_description(
             config.output_dir,
             self.bert_config,
