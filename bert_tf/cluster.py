@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from typing import Any
 
@@ -31,11 +32,23 @@ def resolver(strategy: str) -> tf.distribute.cluster_resolver.ClusterResolver:
         _check(os.environ["TF_CONFIG"])
         return tf.distribute.cluster_resolver.TFConfigClusterResolver()
     if int(os.environ.get("SLURM_STEP_NUM_TASKS", 1)) > 1 and strategy != "parameter_server":
-        return tf.distribute.cluster_resolver.SlurmClusterResolver()
+        return _slurm()
     raise ValueError(
         f"--distribution_strategy={strategy} needs to know the other processes: start each of "
         f"them with TF_CONFIG={_EXAMPLE!r} and its own index, or all of them with srun; several "
         "devices of one machine are --distribution_strategy=mirrored"
+    )
+
+
+def _slurm() -> tf.distribute.cluster_resolver.ClusterResolver:
+    resolvers = tf.distribute.cluster_resolver
+    if shutil.which("nvidia-smi"):  # which it asks, to give each task its share of the GPUs
+        return resolvers.SlurmClusterResolver()
+    count = int(os.environ["SLURM_STEP_NUM_TASKS"])
+    found = resolvers.SlurmClusterResolver(gpus_per_node=count, gpus_per_task=1, auto_set_gpu=False)
+    spec = found.cluster_spec()
+    return resolvers.SimpleClusterResolver(
+        spec, task_type=found.task_type, task_id=found.task_id, rpc_layer="grpc"
     )
 
 

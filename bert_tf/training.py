@@ -166,6 +166,8 @@ class Loop:
                 due = evaluate is not None and self._evaluates(step, num_train_steps)
                 if not (due or stopping or self._saves(step, steps)):
                     continue
+                if self._ahead:  # a step whose worker was lost on the way may have been done twice
+                    state.optimizer.global_step.assign(step)
                 prefix = manager.save(step, state.tensors())
                 if stopping:
                     manager.wait()
