@@ -77,7 +77,7 @@ def run(config_class: type[Config], main: Callable[[Config], object]) -> None:
         except PreemptedError as error:
             print(f"{error}; the same command continues.", file=sys.stderr)
             sys.exit(EXIT_CODE)
-        except (ValueError, OSError, RuntimeError, FloatingPointError) as error:
+        except (ValueError, OSError, RuntimeError, FloatingPointError, MemoryError) as error:
             message = _message(error)
             if logging.get_verbosity() >= logging.DEBUG or message is None:
                 raise

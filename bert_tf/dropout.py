@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
-import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -16,12 +16,13 @@ _LEVELS = 256  # what eight random bits can tell apart
 class _Seeds:
     """Hands out a new seed for each dropout call, in the order of the calls."""
 
-    def __init__(self, seed: tf.Tensor):
-        self._seed = tf.convert_to_tensor(seed, tf.int32)
-        self._counter = itertools.count()
+    def __init__(self, seed: tf.Tensor, position: int = 0):
+        self.seed = tf.convert_to_tensor(seed, tf.int32)
+        self.position = position
 
     def next(self) -> tf.Tensor:
-        return tf.random.experimental.stateless_fold_in(self._seed, next(self._counter))
+        self.position += 1
+        return tf.random.experimental.stateless_fold_in(self.seed, self.position - 1)
 
 
 _seeds: contextvars.ContextVar[_Seeds | None] = contextvars.ContextVar("seeds", default=None)
@@ -40,6 +41,25 @@ def dropout_seed(seed: tf.Tensor) -> Iterator[None]:
         yield
     finally:
         _seeds.reset(token)
+
+
+def repeatable(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`function`, which draws the same seeds every time: those of a call of it here and now."""
+    seeds = _seeds.get()
+    if seeds is None:
+        return function
+    first = seeds.position
+
+    def repeat(*arguments: Any) -> Any:
+        own = _Seeds(seeds.seed, first)
+        token = _seeds.set(own)
+        try:
+            return function(*arguments)
+        finally:
+            _seeds.reset(token)
+            seeds.position = max(seeds.position, own.position)
+
+    return repeat
 
 
 def _next_seed() -> tf.Tensor:

@@ -10,7 +10,7 @@ import math
 import tensorflow as tf
 
 from bert_tf.config import BertConfig
-from bert_tf.dropout import Dropout
+from bert_tf.dropout import Dropout, repeatable
 from bert_tf.layers import Block, Dense, LayerNorm
 
 
@@ -100,11 +100,13 @@ class EncoderLayer(Block):
 class Encoder(Block):
     """The stack: [B*F, E] and input_mask [B, F] -> the output of each layer, each [B*F, E].
 
-    A mask [B, F, T] says for each position which ones it sees.
+    A mask [B, F, T] says for each position which ones it sees. With `recompute` the activations
+    of a layer are not kept for its gradient, but computed once more (Chen et al., 2016).
     """
 
     def __init__(self, config: BertConfig, name="encoder", **kwargs):
         super().__init__(name=name, **kwargs)
+        self.recompute = False
         self.stack = [
             EncoderLayer(config, name=f"layer_{i}") for i in range(config.num_hidden_layers)
         ]
@@ -117,6 +119,15 @@ class Encoder(Block):
         mask = mask[:, tf.newaxis]  # [B, 1, 1 or F, T]
         outputs = []
         for layer in self.stack:
-            x = layer(x, mask, training=training)
+            if self.recompute and training:
+                x = _recomputed(layer, x, mask)
+            else:
+                x = layer(x, mask, training=training)
             outputs.append(x)
         return outputs
+
+
+def _recomputed(layer: EncoderLayer, x: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+    """The layer in training; for its gradient it is computed again, with the same dropout."""
+    compute = tf.recompute_grad(repeatable(lambda x, mask: layer(x, mask, training=True)))
+    return compute(x, mask)

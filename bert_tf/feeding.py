@@ -81,6 +81,13 @@ class Feeder:
             feeds.append(replicas.split(self._trimmed(batch) if trim else batch))
         return feeds, tokens
 
+    def longest(self, records: Rows) -> list[Tensors]:
+        """A step whose rows are as long as they can be, to see whether it fits into memory."""
+        count = self._replicas.own(self._config.train_batch_size)
+        batch = records.batch(np.arange(count.stop - count.start) % len(records))
+        multiple = self._replicas.local * self._config.gradient_accumulation_steps
+        return self._replicas.split(pad_rows(batch, multiple))
+
     def evaluation(self, batch: Arrays, batch_size: int) -> list[Tensors]:
         """The part of a batch that this process feeds to its replicas, padded with rows of zeros.
 

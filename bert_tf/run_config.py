@@ -105,6 +105,18 @@ class TrainingConfig:
         "another: the same step in less memory.",
         free=True,
     )
+    recompute: bool = cli_flag(
+        False,
+        "Compute the activations of each layer once more when its gradient needs them, instead of "
+        "keeping them: the same step in much less memory, a third more to compute.",
+        free=True,
+    )
+    auto_batch: bool = cli_flag(
+        False,
+        "Where a step does not fit into memory, double --gradient_accumulation_steps until it "
+        "does; it is tried before training.",
+        free=True,
+    )
     steps_per_execution: int = cli_flag(
         1, "Training steps in one call of the graph; saves calls where steps are short.", free=True
     )
@@ -112,6 +124,11 @@ class TrainingConfig:
         None,
         "Compile the training step with XLA. Batches then have one static shape, as with "
         "--pad_to_max_seq_length. Left out, it is compiled for GPUs and not for processors.",
+    )
+    use_one_hot_embeddings: bool | None = cli_flag(
+        None,
+        "Look words up by a matrix product, as Google's programs do on a TPU. Left out, on a TPU "
+        "only.",
     )
     layerwise_lr_decay: float = cli_flag(
         1.0,

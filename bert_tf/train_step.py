@@ -15,7 +15,7 @@ import keras
 import tensorflow as tf
 
 from bert_tf import modeling, optimization
-from bert_tf.distribution import Replicas, Tensors, call
+from bert_tf.distribution import Replicas, Tensors, call, fetch
 from bert_tf.feeding import Signature
 from bert_tf.run_config import TrainingConfig
 
@@ -87,12 +87,40 @@ class TrainStep:
           What `distribution.fetch` makes a list of: for each step scalars `loss`,
           `gradient_norm` and `learning_rate`; with float16 `loss_scale`; with several workers
           `stop`: how many of them want to, and `tokens`: how many pieces all of them have.
+
+        Raises:
+          MemoryError: it does not fit.
         """
         count = len(batches)
         if count not in self._graphs:
             self._graphs[count] = self._compile(count)
         numbers = tf.constant(first, tf.int64), tf.constant(int(stop))
-        return call(self._replicas.strategy, self._graphs[count], list(batches), *numbers)
+        try:
+            return call(self._replicas.strategy, self._graphs[count], list(batches), *numbers)
+        except tf.errors.ResourceExhaustedError as error:
+            raise MemoryError(
+                f"step {first + 1} does not fit into memory; give --auto_batch, --recompute, a "
+                "greater --gradient_accumulation_steps than "
+                f"{self._config.gradient_accumulation_steps}, or a smaller --train_batch_size"
+            ) from error
+
+    def try_gradients(self, parts: list[Tensors]) -> None:
+        """Computes the gradients of a batch and forgets them: whether they fit into memory.
+
+        Raises tf.errors.ResourceExhaustedError if they do not.
+        """
+
+        def replica_step(batch: Tensors) -> Tensors:
+            denominators = [tf.maximum(x, 1.0) for x in self._objective.denominators(batch)]
+            seed = tf.zeros([2], tf.int32)
+            _, gradients = self._gradients(batch, denominators, seed)
+            return {"norm": tf.linalg.global_norm([x for x in gradients if x is not None])}
+
+        run = tf.function(
+            lambda parts: self._replicas.first(self._replicas.run(replica_step, parts)),
+            autograph=False,
+        )
+        fetch(call(self._replicas.strategy, run, parts))["norm"]
 
     def _compile(self, count: int) -> Callable[..., list[Tensors]]:
         step, numbers = self._step, [tf.TensorSpec([], tf.int64), tf.TensorSpec([], tf.int32)]

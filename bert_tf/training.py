@@ -20,7 +20,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from bert_tf import optimization, preemption, progress
+from bert_tf import memory, optimization, preemption, progress
 from bert_tf.batching import Arrays
 from bert_tf.checkpoints.training import CheckpointManager, TrainingState
 from bert_tf.data.records import Rows
@@ -28,6 +28,7 @@ from bert_tf.distribution import Replicas, call, compiles, fetch
 from bert_tf.feeding import Feeder
 from bert_tf.preemption import PreemptedError
 from bert_tf.run_config import TrainingConfig
+from bert_tf.schedule import Schedule
 from bert_tf.train_step import Objective, Tensors, TrainStep
 
 __all__ = ["Loop", "Objective", "Tensors", "TrainingResult", "TrainingState"]
@@ -79,11 +80,23 @@ class Loop:
         self._compiled = compiles(config) and not self._on_tpu  # a TPU compiles everything
         # Steps that are handed on, to a TPU or to the workers of a parameter server.
         self._ahead = isinstance(strategy, tf.distribute.ParameterServerStrategy)
-        static = config.pad_to_max_seq_length or self._on_tpu or self._compiled
-        self._feeder = Feeder(
-            config, self.replicas, static, objective.whole, objective.counts_padding
-        )
+        self.schedule = Schedule(config, handed_on=self._on_tpu or self._ahead)
+        one_hot = config.use_one_hot_embeddings
+        model.bert.embeddings.use_one_hot_embeddings = self._on_tpu if one_hot is None else one_hot
+        model.bert.encoder.recompute = config.recompute
+        self._feeder = self._new_feeder()
         self._forward: Callable[[Any], Any] | None = None
+
+    def _new_feeder(self) -> Feeder:
+        config, objective = self.config, self.objective
+        static = config.pad_to_max_seq_length or self._on_tpu or self._compiled
+        return Feeder(config, self.replicas, static, objective.whole, objective.counts_padding)
+
+    def _new_step(self, records: Rows, optimizer: optimization.Optimizer) -> TrainStep:
+        return TrainStep(
+            *(self.config, self.model, self.objective, self.replicas, optimizer, self._compiled),
+            self._feeder.signature(records),
+        )
 
     # ------------------------------------------------------------------------------ forward
 
@@ -141,30 +154,29 @@ class Loop:
           steps: those on these rows: all, or a phase of the run.
           num_train_steps: of the whole run, after which the learning rate is 0.
           num_warmup_steps: steps in which the learning rate grows.
-          evaluate: step -> the metric of the best checkpoint, called every `--eval_steps`.
+          evaluate: step -> the metric of the best checkpoint; needed with `--eval_steps`.
 
-        Raises FloatingPointError if the loss is not finite, PreemptedError if SIGTERM came (with
-        several workers: to one of them); a checkpoint has been written then.
+        Raises FloatingPointError if the loss is not finite, MemoryError if a step does not fit,
+        PreemptedError if SIGTERM came (to one of the workers) and a checkpoint is written.
         """
         self._check_batch_size()
-        state = self._new_state(num_train_steps, num_warmup_steps)
+        state = self._new_state(records, num_train_steps, num_warmup_steps)
         first = self._resume(state, manager, steps)
-        due = evaluate is not None and self._evaluates(first, num_train_steps)
-        if due and first > steps.start and self._ends(manager.latest(), evaluate(first), manager):
+        due = first > steps.start and self.schedule.evaluates(first, num_train_steps)
+        if due and self._ends(manager.latest(), evaluate(first), manager):
             return self._stopped_before(first)
         events = tf.summary.create_file_writer(self.config.output_dir)
         bar = progress.bar(total=steps.stop, initial=first, desc="train", unit="step")
-        tokens, seconds = 0, 0.0
+        left, tokens, seconds = range(first, steps.stop), 0, 0.0
         with events.as_default(), bar, manager, preemption.watch() as signals:
-            left = range(first, steps.stop)
             for read in self.steps(records, state.optimizer, left, steps.start, signals):
                 self._show(read, bar, manager)
                 step, logs = read[-1]
                 tokens += (whole := sum(logs["tokens"] for _, logs in read))
                 seconds += whole / logs["tokens_per_second"]
                 stopping = logs.get("stop", signals.requested)
-                due = evaluate is not None and self._evaluates(step, num_train_steps)
-                if not (due or stopping or self._saves(step, steps)):
+                due = self.schedule.evaluates(step, num_train_steps)
+                if not (due or stopping or self.schedule.saves(step, steps.stop)):
                     continue
                 if self._ahead:  # a step whose worker was lost on the way may have been done twice
                     state.optimizer.global_step.assign(step)
@@ -193,11 +205,41 @@ class Loop:
             loss_scaling=config.precision == "mixed_float16",
         )
 
-    def _new_state(self, num_train_steps: int, num_warmup_steps: int) -> TrainingState:
+    def _new_state(
+        self, records: Rows, num_train_steps: int, num_warmup_steps: int
+    ) -> TrainingState:
         with self.strategy.scope():
             optimizer = self.optimizer(num_train_steps, num_warmup_steps)
             optimizer.build(self.model.trainable_variables)
+        if self.config.auto_batch:
+            self._fit_into_memory(records, optimizer)
         return TrainingState(self.model, optimizer)
+
+    def _fit_into_memory(self, records: Rows, optimizer: optimization.Optimizer) -> None:
+        """Chooses in how many parts a step is computed; the workers choose the same."""
+        config, weights = self.config, self.model.trainable_variables
+        rows = config.train_batch_size // self.replicas.count
+
+        def fits(parts: int) -> bool:
+            self.config = dataclasses.replace(config, gradient_accumulation_steps=parts)
+            self._feeder = self._new_feeder()
+            print(
+                memory.plan(
+                    self.model.bert.config,
+                    *(sum(math.prod(v.shape) for v in weights), rows, config.max_seq_length, parts),
+                    bytes_a_number=4 if config.precision == "float32" else 2,
+                    recompute=config.recompute,
+                ),
+                flush=True,
+            )
+            try:
+                self._new_step(records, optimizer).try_gradients(self._feeder.longest(records))
+                fitted = 1
+            except tf.errors.ResourceExhaustedError:
+                fitted = 0
+            return min(self.replicas.each_workers(fitted)) == 1
+
+        memory.fitting_parts(fits, config.gradient_accumulation_steps, rows)
 
     def _show(
         self, read: list[tuple[int, dict[str, float]]], bar: Any, manager: CheckpointManager
@@ -207,13 +249,6 @@ class Loop:
             log_scalars(step, logs)
             bar.set_postfix(loss=f"{logs['loss']:.4f}", refresh=False)
             bar.update(step - bar.n)
-
-    def _saves(self, step: int, steps: range) -> bool:
-        return step == steps.stop or step % self.config.save_checkpoints_steps == 0
-
-    def _evaluates(self, step: int, last: int) -> bool:
-        """Every `--eval_steps`, and at the end."""
-        return step == last or step % self.config.eval_steps == 0
 
     def _ends(self, prefix: str, score: float, manager: CheckpointManager) -> bool:
         """Whether patience ends the run with this score of this checkpoint."""
@@ -284,25 +319,25 @@ class Loop:
           start: the step at which the first epoch of these rows begins.
           signals: whether this worker is to stop.
         """
-        last, feed, signature = steps.stop, self._feeder.training, self._feeder.signature(records)
-        train_step = TrainStep(
-            *(self.config, self.model, self.objective, self.replicas, optimizer, self._compiled),
-            signature,
+        last, feed, train_step = (
+            steps.stop,
+            self._feeder.training,
+            self._new_step(records, optimizer),
         )
         unread: list[tuple[range, list[int], Any]] = []
         with ThreadPoolExecutor(1) as reader:
-            stop = self._stop(steps.start, last)
+            stop = self.schedule.end_of_call(steps.start, last)
             upcoming = reader.submit(feed, records, range(steps.start, stop), start)
             begun, step = time.monotonic(), steps.start
             while step < last:
                 (feeds, tokens), first, step = upcoming.result(), step, stop
                 if step < last:
-                    stop = self._stop(step, last)
+                    stop = self.schedule.end_of_call(step, last)
                     upcoming = reader.submit(feed, records, range(step, stop), start)
                 wants_to_stop = signals is not None and signals.requested
                 result = train_step(feeds, first, wants_to_stop)
                 unread.append((range(first + 1, step + 1), tokens, result))
-                if not (wants_to_stop or self._reads(step, last)):
+                if not (wants_to_stop or self.schedule.reads(step, last)):
                     continue
                 read = [
                     (n, {"tokens": t} | {k: float(v) for k, v in logs.items()})
@@ -324,22 +359,6 @@ class Loop:
             "examples_per_second": examples / seconds,
         }
         return [(step, logs | rates) for step, logs in steps]
-
-    def _stop(self, step: int, last: int) -> int:
-        """The step up to which one call of the graph goes: where something is to be done, at most.
-
-        A function of the step alone, so that a continued run makes the same calls.
-        """
-        config = self.config
-        points = (config.steps_per_execution, config.save_checkpoints_steps, config.eval_steps)
-        return min(last, *((step // n + 1) * n for n in points if n))
-
-    def _reads(self, step: int, last: int) -> bool:
-        """Whether the losses are read after this step: where steps are handed on, that waits."""
-        config = self.config
-        points = [config.iterations_per_loop, config.save_checkpoints_steps, config.eval_steps]
-        at_once = not (self._on_tpu or self._ahead)
-        return at_once or step == last or any(n and step % n == 0 for n in points)
 
     def _check_finite(self, step: int, logs: dict[str, float], manager: CheckpointManager) -> None:
         skipped = logs.get("loss_scale", 1.0) > 1  # it was too large; the weights are as before

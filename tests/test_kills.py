@@ -72,8 +72,9 @@ def curves(folder):
     """(step, loss, learning rate) of all event files; a step that was done twice is the same."""
     found = set()
     for path in Path(folder).glob("events.out.tfevents.*"):
-        for event in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
-            event = tf.compat.v1.Event.FromString(event)
+        # The last record of a process that was killed may be cut off.
+        records = tf.data.TFRecordDataset(str(path)).ignore_errors()
+        for event in map(tf.compat.v1.Event.FromString, records.as_numpy_iterator()):
             for value in event.summary.value:
                 if value.tag in ("loss", "learning_rate", "gradient_norm"):
                     found.add((event.step, value.tag, float(tf.make_ndarray(value.tensor))))
@@ -104,7 +105,7 @@ def kill_somewhere(processes, output, draw):
             if any(process.poll() is not None for process in processes):
                 break
             time.sleep(0.002)
-        time.sleep(draw.uniform(0.0, 0.15))
+        time.sleep(draw.uniform(0.0, 0.4))
     victim = draw.choice(processes)
     in_time = victim.poll() is None
     victim.kill()
