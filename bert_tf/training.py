@@ -84,13 +84,15 @@ class Loop:
         one_hot = config.use_one_hot_embeddings
         model.bert.embeddings.use_one_hot_embeddings = self._on_tpu if one_hot is None else one_hot
         model.bert.encoder.recompute = config.recompute
-        self._feeder = self._new_feeder()
+        self._static = config.pad_to_max_seq_length or self._on_tpu
+        self._feeder = self._new_feeder(self._static or self._compiled)
+        self._evaluation_feeder = self._new_feeder(self._static)
         self._forward: Callable[[Any], Any] | None = None
 
-    def _new_feeder(self) -> Feeder:
-        config, objective = self.config, self.objective
-        static = config.pad_to_max_seq_length or self._on_tpu or self._compiled
-        return Feeder(config, self.replicas, static, objective.whole, objective.counts_padding)
+    def _new_feeder(self, static: bool) -> Feeder:
+        objective = self.objective
+        parts = objective.whole, objective.counts_padding
+        return Feeder(self.config, self.replicas, static, *parts)
 
     def _new_step(self, records: Rows, optimizer: optimization.Optimizer) -> TrainStep:
         return TrainStep(
@@ -109,7 +111,7 @@ class Loop:
         def step(parts: list[Tensors]) -> Tensors:
             return self.replicas.first(self.replicas.run(replica_step, parts))
 
-        signature = self._feeder.signature(records)
+        signature = self._evaluation_feeder.signature(records)
         return tf.function(
             step, input_signature=None if signature is None else [signature], autograph=False
         )
@@ -129,7 +131,7 @@ class Loop:
 
         for start in progress.bar(starts, description, unit="batch", leave=None):
             batch = records.batch(np.arange(start, min(start + batch_size, len(records))))
-            feed = self._feeder.evaluation(batch, batch_size)
+            feed = self._evaluation_feeder.evaluation(batch, batch_size)
             waiting.append((batch, call(self.strategy, forward, feed)))
             if not self._ahead or len(waiting) > _WAITING_BATCHES:
                 yield oldest()
@@ -222,7 +224,7 @@ class Loop:
 
         def fits(parts: int) -> bool:
             self.config = dataclasses.replace(config, gradient_accumulation_steps=parts)
-            self._feeder = self._new_feeder()
+            self._feeder = self._new_feeder(self._feeder.static)
             print(
                 memory.plan(
                     self.model.bert.config,

@@ -75,11 +75,14 @@ class PretrainingConfig(TrainingConfig):
             raise ValueError(f"--num_warmup_steps={self.num_warmup_steps}: give 0 or more")
         if not 0 < self.masked_lm_prob < 1:
             raise ValueError(f"--masked_lm_prob={self.masked_lm_prob}: give a share below 1")
-        if self.packing and (self.use_xla or self.use_tpu or self.pad_to_max_seq_length):
+        tpu = self.use_tpu or self.distribution_strategy == "tpu"
+        if self.packing and (self.use_xla or tpu or self.pad_to_max_seq_length):
             raise ValueError(
                 "--packing makes batches of few or many rows; leave it out with --use_tpu, "
                 "--use_xla and --pad_to_max_seq_length, which need one shape"
             )
+        if self.packing:
+            object.__setattr__(self, "use_xla", False)  # on GPUs too
         self._check_phase_2()
 
     def _check_phase_2(self) -> None:
