@@ -1,15 +1,24 @@
 """What an output_dir remembers of its run, so that it is only ever continued by the same run.
 
-`run.json` holds the flags that training depends on, a fingerprint of the data, and versions.
+`run.json` holds what it takes to make its result again: the flags (those that training depends on,
+with the seed, and the others), a fingerprint of the data, versions, the revision of the source; and
+when it was computed, one entry each time that it was started.
 """
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+import datetime
+import fcntl
 import hashlib
 import json
+import os
 import platform
-from collections.abc import Mapping, Sequence
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
@@ -20,6 +29,8 @@ from bert_tf.checkpoints.location import read_json
 from bert_tf.run_config import TrainingConfig
 
 RUN_FILE = "run.json"
+_LOCK_FILE = ".lock"
+_PACKAGES = ("bert_tf", "tensorflow", "keras", "numpy")
 
 
 def write_text(path: str, text: str) -> None:
@@ -74,8 +85,11 @@ def claim(
     """
     path = tf.io.gfile.join(config.output_dir, RUN_FILE)
     files = {name: fingerprint(paths) for name, paths in data_files.items()}
+    bound, every = config.bound(), dataclasses.asdict(config)
+    others = {name: value for name, value in every.items() if name not in bound}
     # Through JSON, so that both sides compare as what was stored.
-    run = json.loads(json.dumps({"flags": config.bound(), "model": model, "data_sha256": files}))
+    run = json.loads(json.dumps({"flags": bound, "model": model, "data_sha256": files}))
+    times: list[Any] = []
     if started:
         if not filesystem.is_file(path):
             raise ValueError(
@@ -83,11 +97,73 @@ def claim(
                 "cannot be told which run they belong to; give another --output_dir, and this one "
                 "as --init_checkpoint to start from its weights"
             )
-        _check_same(config.output_dir, read_json(path, dict), run)
-        return
-    versions = {name: metadata.version(name) for name in ("bert_tf", "tensorflow", "keras")}
+        before = read_json(path, dict)
+        _check_same(config.output_dir, before, run)
+        run, times = before, before.get("times", [])
+    versions = {name: metadata.version(name) for name in _PACKAGES}
+    run["other_flags"] = others
     run["versions"] = versions | {"python": platform.python_version()}
+    run["git_revision"] = _revision()
+    run["times"] = [*times, {"started": _now(), "host": platform.node()}]
     write_json(path, run)
+
+
+def note_end(output_dir: str, first_step: int, last_step: int) -> None:
+    """Notes in run.json that the run that was claimed last went from here to there, and when."""
+    path = tf.io.gfile.join(output_dir, RUN_FILE)
+    run = read_json(path, dict)
+    run["times"][-1] |= {"ended": _now(), "first_step": first_step, "last_step": last_step}
+    write_json(path, run)
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def _revision() -> str | None:
+    """The commit of the source, with "+changes" if files differ from it; None if there is none."""
+    root = Path(__file__).parent.parent
+    if not (root / ".git").exists():
+        return None
+    try:
+        answers = [
+            subprocess.run(
+                ["git", "-C", str(root), *command], capture_output=True, text=True, timeout=10
+            )
+            for command in (["rev-parse", "HEAD"], ["status", "--porcelain", "-uno"])
+        ]
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    if any(answer.returncode for answer in answers):
+        return None
+    return answers[0].stdout.strip() + ("+changes" if answers[1].stdout.strip() else "")
+
+
+@contextlib.contextmanager
+def locked(output_dir: str) -> Iterator[None]:
+    """For the time of the block no other run trains in output_dir.
+
+    The lock ends with the process, however it ends. Object stores have none.
+
+    Raises:
+      ValueError: another run holds it.
+    """
+    if filesystem.is_remote(output_dir):
+        yield
+        return
+    with open(os.path.join(output_dir, _LOCK_FILE), "a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.seek(0)
+            raise ValueError(
+                f"--output_dir={output_dir} is in use by another run ({file.read().strip()}); "
+                "wait for its end, or give another --output_dir"
+            ) from error
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {platform.node()}\n")
+        file.flush()
+        yield
 
 
 def _check_same(output_dir: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:

@@ -246,6 +246,7 @@ class Loop:
     def _show(
         self, read: list[tuple[int, dict[str, float]]], bar: Any, manager: CheckpointManager
     ) -> None:
+        manager.check()
         for step, logs in read:
             self._check_finite(step, logs, manager)
             log_scalars(step, logs)

@@ -47,9 +47,7 @@ def step_of(model, objective):
                 *(weight, m, v, tf.convert_to_tensor(gradient) * scale, rate, None),
                 optimization.WEIGHT_DECAY if decay else 0.0,
             )
-            for weight, m, v, gradient, decay in zip(
-                weights, m, v, gradients, decays, strict=True
-            )
+            for weight, m, v, gradient, decay in zip(weights, m, v, gradients, decays, strict=True)
         ]
         return [list(values) for values in zip(*new, strict=True)] + [loss]
 

@@ -3,7 +3,9 @@
 import contextlib
 import os
 import resource
+import shutil
 import stat
+import threading
 from pathlib import Path
 
 import keras
@@ -175,6 +177,58 @@ def test_a_folder_that_cannot_be_made(tmp_path):
 
 
 # ---------------------------------------------------------------------- CheckpointManager
+
+
+def test_saving_goes_on_beside_training(tmp_path, monkeypatch):
+    """`save` returns before anything is written; what is changed then is not in the file."""
+    may_write, write = threading.Event(), google.write
+
+    def later(*arguments):
+        assert may_write.wait(60)
+        write(*arguments)
+
+    monkeypatch.setattr(google, "write", later)
+    variables = small()
+    with CheckpointManager(str(tmp_path)) as manager:
+        manager.save(1, variables)
+        assert steps_in(tmp_path) == []
+        before = {name: value.copy() for name, value in variables.items()}
+        for value in variables.values():
+            value += 1
+        may_write.set()
+    saved = google.read(str(tmp_path / "model.ckpt-1"))
+    assert all((saved[name] == before[name]).all() for name in before)
+
+
+def test_what_goes_wrong_beside_training_is_told_and_earlier_checkpoints_stay(tmp_path):
+    manager = CheckpointManager(str(tmp_path))
+    manager.save(1, small())
+    manager.wait()
+    big = {"output_weights": np.ones([400, 400], np.float32)}
+    with files_limited_to(20_000), pytest.raises(OSError, match="could not save .*ckpt-2: .*space"):
+        manager.save(2, big)
+        while True:  # as the loop does after each step
+            manager.check()
+    assert manager.latest() == f"{tmp_path}/model.ckpt-1" and steps_in(tmp_path) == [1]
+    manager.save(2, small())
+    assert manager.latest() == f"{tmp_path}/model.ckpt-2"
+
+
+def test_a_folder_that_vanishes_is_not_made_anew(tmp_path):
+    manager = CheckpointManager(str(tmp_path / "run"))
+    manager.save(1, small())
+    manager.wait()
+    shutil.rmtree(tmp_path / "run")
+    manager.save(2, small())
+    with pytest.raises(FileNotFoundError, match="with its checkpoints, has vanished"):
+        manager.wait()
+
+
+def test_who_does_not_write_changes_nothing(tmp_path):
+    with CheckpointManager(str(tmp_path), writes=False) as manager:
+        assert manager.save(1, small()) == f"{tmp_path}/model.ckpt-1"
+        assert not manager.offer_best(f"{tmp_path}/model.ckpt-1", 1.0)
+    assert os.listdir(tmp_path) == []
 
 
 def steps_in(folder):

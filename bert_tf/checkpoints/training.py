@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import math
 import os
@@ -97,12 +98,18 @@ class CheckpointManager:
         self.output_dir, self.keep, self._writes = output_dir, keep, writes
         self._writer = ThreadPoolExecutor(1, "checkpoints")
         self._written: Future[None] | None = None
+        self._has_written = False
 
     def __enter__(self) -> CheckpointManager:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.wait()
+
+    def check(self) -> None:
+        """Raises what went wrong with writing, if something did; does not wait."""
+        if self._written is not None and self._written.done():
+            self.wait()
 
     def wait(self) -> None:
         """Returns when what was saved is written; raises what went wrong with it."""
@@ -144,6 +151,13 @@ class CheckpointManager:
         return self._path(name)
 
     def _write(self, name: str, step: int, values: Mapping[str, np.ndarray]) -> None:
+        if self._has_written and not (
+            filesystem.is_remote(self.output_dir) or filesystem.is_dir(self.output_dir)
+        ):
+            raise FileNotFoundError(
+                errno.ENOENT, "the folder, with its checkpoints, has vanished", self.output_dir
+            )
+        self._has_written = True
         google.write(self._path(name), values)
         # A checkpoint of a later step was found damaged, or training went back before it.
         names = [x for x in self._listed() if self._exists(x) and _step(x) < step] + [name]

@@ -10,6 +10,7 @@ class does the rest, and writes into output_dir
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import tempfile
 import time
@@ -153,7 +154,9 @@ class Program(ABC, Generic[Config]):
           What was written: `metrics` (the content of metrics.json), and paths by name.
         """
         config = self.config
-        with cluster.loss_is_an_interruption():
+        trains = config.do_train and self.replicas.is_chief
+        alone = run_folder.locked(config.output_dir) if trains else contextlib.nullcontext()
+        with alone, cluster.loss_is_an_interruption():
             if config.do_train:
                 self.train()
             else:
@@ -177,6 +180,8 @@ class Program(ABC, Generic[Config]):
         self._claim_output_dir()
         begun = time.monotonic()
         examples, steps, result = self.fit()
+        if self.replicas.is_chief:
+            run_folder.note_end(config.output_dir, result.first_step, result.last_step)
         if result.first_step < result.last_step:
             seconds = round(time.monotonic() - begun, 1)
             self.metrics["train"] = {
