@@ -1,4 +1,4 @@
-"""What the options of training cost or bring: time of a step, and memory of accumulation.
+"""What the options of training cost or bring: time of a step, and memory.
 
     python benchmarks/training_options.py
 
@@ -35,6 +35,7 @@ OPTIONS = {
     "optimizer=lamb": {"optimizer": "lamb"},
     "gradient_accumulation_steps=2": {"gradient_accumulation_steps": 2},
     "gradient_accumulation_steps=4": {"gradient_accumulation_steps": 4},
+    "recompute": {"recompute": True},
     "steps_per_execution=4": {"steps_per_execution": BLOCK},
     "use_xla": {"use_xla": True},
     "layerwise_lr_decay=0.9": {"layerwise_lr_decay": 0.9},
@@ -42,7 +43,13 @@ OPTIONS = {
     "freeze_layers=3": {"freeze_layers": 3},
     "freeze_layers=6": {"freeze_layers": 6},
 }
-PARTS = (1, 2, 4, 8)
+MEMORY = {
+    "default": {},
+    "gradient_accumulation_steps=2": {"gradient_accumulation_steps": 2},
+    "gradient_accumulation_steps=4": {"gradient_accumulation_steps": 4},
+    "recompute": {"recompute": True},
+    "recompute, 4 parts": {"recompute": True, "gradient_accumulation_steps": 4},
+}
 
 
 def rows(count: int, length: int):
@@ -91,10 +98,10 @@ def peak_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def memory(parts: int) -> None:
+def memory(name: str) -> None:
     """A contender's process: what training adds to the peak."""
     with tempfile.TemporaryDirectory() as folder:
-        run = steps(folder, 64, 128, gradient_accumulation_steps=parts)
+        run = steps(folder, 64, 128, **MEMORY[name])
         before = peak_bytes()
         for _ in range(3):
             next(run)
@@ -125,10 +132,10 @@ def times(rounds: int) -> tuple[dict[str, list[float]], dict[str, float]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--rounds", type=int, default=8)
-    parser.add_argument("--memory_of_parts", type=int, help="(for the script itself)")
+    parser.add_argument("--memory_of", help="(for the script itself)")
     arguments = parser.parse_args()
-    if arguments.memory_of_parts:
-        return memory(arguments.memory_of_parts)
+    if arguments.memory_of:
+        return memory(arguments.memory_of)
     print(common.machine(), common.versions("tensorflow", "keras"), sep="\n", flush=True)
     found, first = times(arguments.rounds)
     default = min(found["default"])
@@ -138,14 +145,11 @@ def main() -> None:
         print(f"{name:<34} {1e3 * best / BLOCK:9.0f} {best / default:6.2f} {first[name]:14.1f}")
     print("\nmemory that training adds, 64 rows of 128 tokens", flush=True)
     peaks = {}
-    for parts in PARTS:
-        done = common.run_contender(sys.executable, __file__, [f"--memory_of_parts={parts}"])
-        peaks[parts] = done["bytes"]
-        ratio = peaks[parts] / peaks[1]
-        print(
-            f"gradient_accumulation_steps={parts}: {peaks[parts] / 2**20:,.0f} MB, {ratio:.2f}",
-            flush=True,
-        )
+    for name in MEMORY:
+        done = common.run_contender(sys.executable, __file__, [f"--memory_of={name}"])
+        peaks[name] = done["bytes"]
+        ratio = peaks[name] / peaks["default"]
+        print(f"{name:<34} {peaks[name] / 2**20:9,.0f} MB {ratio:6.2f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,8 @@ import tensorflow as tf
 
 from bert_tf.preemption import PreemptedError
 
+# What TensorFlow says where another process of the cluster is gone.
+LOST = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError)
 _EXAMPLE = (
     '{"cluster": {"worker": ["host0:2222", "host1:2222"]}, "task": {"type": "worker", "index": 0}}'
 )
@@ -91,7 +93,7 @@ def loss_is_an_interruption() -> Iterator[None]:
     """In the block, that another process of the cluster is gone is a PreemptedError."""
     try:
         yield
-    except (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError) as error:
+    except LOST as error:
         raise PreemptedError(
             f"another process of the cluster is gone ({type(error).__name__}): start all of them "
             "again"

@@ -237,10 +237,16 @@ def call(strategy: Strategy, graph: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def fetch(result: Any) -> Any:
-    """What `call` computes, waiting for it if need be."""
-    if isinstance(result, tf.distribute.coordinator.RemoteValue):
+    """What `call` computes, waiting for it if need be.
+
+    None if it lay on a worker of a parameter server that is gone; what it did to variables is done.
+    """
+    if not isinstance(result, tf.distribute.coordinator.RemoteValue):
+        return result
+    try:
         return result.fetch()
-    return result
+    except cluster.LOST:
+        return None
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ from __future__ import annotations
 import functools
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import keras
 import tensorflow as tf
@@ -230,7 +230,9 @@ class Optimizer:
                         self.slots[slot] = tf.Variable(zeros, trainable=False, name=slot)
 
     def apply_gradients(
-        self, grads_and_vars: Iterable[tuple[tf.Tensor | tf.IndexedSlices | None, Variable]]
+        self,
+        grads_and_vars: Iterable[tuple[tf.Tensor | tf.IndexedSlices | None, Variable]],
+        squares: Sequence[tf.Tensor] | None = None,
     ) -> tf.Tensor:
         """One step: clips by the global norm, updates the variables, counts the step.
 
@@ -240,6 +242,7 @@ class Optimizer:
         Args:
           grads_and_vars: pairs; a gradient of None leaves its variable alone. With loss scaling
             gradients of the multiplied loss.
+          squares: whose sum is the square of the global norm; by default that of the gradients.
 
         Returns:
           The global norm before clipping, a float32 scalar. Where it is not finite, variables
@@ -251,7 +254,11 @@ class Optimizer:
         self.build(variable for _, variable in pairs)
         # Of the rows of an embedding, as tf.clip_by_global_norm does it in Google's code: a token
         # that occurs twice counts twice. Only then are repeated rows summed.
-        norm = tf.linalg.global_norm([gradient for gradient, _ in pairs]) / self.loss_scale
+        if squares is None:
+            norm = tf.linalg.global_norm([gradient for gradient, _ in pairs])
+        else:
+            norm = tf.sqrt(tf.add_n(list(squares)))
+        norm /= self.loss_scale
         scale = CLIP_NORM * tf.minimum(1.0 / norm, 1.0 / CLIP_NORM) / self.loss_scale
         learning_rate, finite = self.learning_rate, tf.math.is_finite(norm)
         step = tf.cast(self.global_step + 1, tf.float32)

@@ -157,11 +157,39 @@ class TrainStep:
             share = 1.0 / replicas.local  # each worker is asked once, not each replica
             sums["stop"] = share * tf.cast(stop, tf.float32)
             sums["tokens"] = tf.cast(tf.math.count_nonzero(batch["input_mask"]), tf.float32)
-        gradients = replicas.all_reduce(gradients)
+        gradients, squares = self._summed(gradients)
         sums = dict(zip(sums, replicas.all_reduce(list(sums.values())), strict=True))
-        norm = optimizer.apply_gradients(zip(gradients, self._variables, strict=True))
+        pairs = zip(gradients, self._variables, strict=True)
+        norm = optimizer.apply_gradients(pairs, squares)
         logs = sums | {"gradient_norm": norm, "learning_rate": learning_rate}
         return logs | ({"loss_scale": scale} if tf.is_tensor(scale) else {})
+
+    def _summed(self, gradients: Gradients) -> tuple[Gradients, list[tf.Tensor] | None]:
+        """The gradients of all replicas, and the squares of the norms that clipping counts.
+
+        It counts each token's row of the word embeddings by itself. The rows of all replicas are
+        gathered only while they are fewer than what summing the whole matrix would send; else each
+        replica adds up its own before, and the sum of the squares of the rows is what is needed of
+        them. The choice is one for the whole run, the same on every worker.
+        """
+        replicas, config = self._replicas, self._config
+        rows = config.train_batch_size * config.max_seq_length
+        tables = [
+            (gradient, variable)
+            for gradient, variable in zip(gradients, self._variables, strict=True)
+            if isinstance(gradient, tf.IndexedSlices)
+        ]
+        if replicas.count == 1 or all(rows < 2 * v.shape[0] for _, v in tables):
+            return replicas.all_reduce(gradients), None
+        squares = [tf.reduce_sum(tf.square(table.values)) for table, _ in tables]
+        dense = [None if g is None else tf.convert_to_tensor(g) for g in gradients]
+        dense, squares = replicas.all_reduce(dense), replicas.all_reduce(squares)
+        others = [
+            tf.reduce_sum(tf.square(new))
+            for old, new in zip(gradients, dense, strict=True)
+            if old is not None and not isinstance(old, tf.IndexedSlices)
+        ]
+        return dense, squares + others
 
     def _gradients(
         self, batch: Tensors, denominators: list[tf.Tensor], seed: tf.Tensor

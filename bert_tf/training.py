@@ -122,17 +122,19 @@ class Loop:
         """Yields (batch, results) in file order; padding rows are taken off again."""
         forward = self._forward = self._forward or self._compile_forward(records)
         starts = range(0, len(records), batch_size)
-        waiting: deque[tuple[Arrays, Any]] = deque()
+        waiting: deque[tuple[Arrays, Any, Any]] = deque()
 
         def oldest() -> tuple[Arrays, Arrays]:
-            batch, results = waiting.popleft()
+            batch, feed, result = waiting.popleft()
+            while (found := fetch(result)) is None:  # lost with its worker
+                result = call(self.strategy, forward, feed)
             rows = len(batch["input_ids"])
-            return batch, {k: np.asarray(v)[:rows] for k, v in fetch(results).items()}
+            return batch, {k: np.asarray(v)[:rows] for k, v in found.items()}
 
         for start in progress.bar(starts, description, unit="batch", leave=None):
             batch = records.batch(np.arange(start, min(start + batch_size, len(records))))
             feed = self._evaluation_feeder.evaluation(batch, batch_size)
-            waiting.append((batch, call(self.strategy, forward, feed)))
+            waiting.append((batch, feed, call(self.strategy, forward, feed)))
             if not self._ahead or len(waiting) > _WAITING_BATCHES:
                 yield oldest()
         while waiting:
@@ -248,9 +250,10 @@ class Loop:
     ) -> None:
         manager.check()
         for step, logs in read:
-            self._check_finite(step, logs, manager)
+            if "loss" in logs:
+                self._check_finite(step, logs, manager)
+                bar.set_postfix(loss=f"{logs['loss']:.4f}", refresh=False)
             log_scalars(step, logs)
-            bar.set_postfix(loss=f"{logs['loss']:.4f}", refresh=False)
             bar.update(step - bar.n)
 
     def _ends(self, prefix: str, score: float, manager: CheckpointManager) -> bool:
@@ -316,6 +319,8 @@ class Loop:
     ) -> Iterator[list[tuple[int, dict[str, float]]]]:
         """Runs `steps`; yields those whose losses are read together, as (step done, logs).
 
+        There is no loss in the logs where a worker of a parameter server was lost with it.
+
         Batches are read while those before them are computed.
 
         Args:
@@ -345,7 +350,9 @@ class Loop:
                 read = [
                     (n, {"tokens": t} | {k: float(v) for k, v in logs.items()})
                     for done, tokens, result in unread
-                    for n, t, logs in zip(done, tokens, fetch(result), strict=True)
+                    for n, t, logs in zip(
+                        done, tokens, fetch(result) or [{}] * len(done), strict=True
+                    )
                 ]
                 yield self._timed(read, time.monotonic() - begun)
                 unread = []
@@ -374,6 +381,12 @@ class Loop:
             + (f"The last good checkpoint is {good}. " if good else "No checkpoint was written. ")
             + "Try a smaller --learning_rate, or --precision=float32."
         )
+
+
+def _logs(done: range, tokens: list[int], result: Any) -> list[tuple[int, dict[str, float]]]:
+    logs = fetch(result) or [{}] * len(done)
+    numbers = ({k: float(v) for k, v in of_step.items()} for of_step in logs)
+    return [(n, {"tokens": t} | x) for n, t, x in zip(done, tokens, numbers, strict=True)]
 
 
 def log_scalars(step: int, values: Mapping[str, float]) -> None:
