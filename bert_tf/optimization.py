@@ -10,6 +10,7 @@ An optimizer is a function (weight, m, v, gradient, learning_rate, step, weight_
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import re
 from collections import Counter
@@ -272,12 +273,18 @@ class Optimizer:
             rate = learning_rate
             if self._rate_scale is not None:
                 rate = learning_rate * self._rate_scale(name)
-            with tf.device(_value(variable).device):  # under a parameter server, that one
+            with self._beside(variable):
                 update(*handles, tf.convert_to_tensor(gradient), scale, rate, step, finite)
         if self._loss_scale is not None:
             self._loss_scale.update(finite)
         self.global_step.assign_add(1)
         return norm
+
+    def _beside(self, variable: Variable) -> contextlib.AbstractContextManager[None]:
+        """Where a variable is updated: on the parameter server that holds it, if one does."""
+        if isinstance(self._strategy, tf.distribute.ParameterServerStrategy):
+            return tf.device(_value(variable).device)
+        return contextlib.nullcontext()
 
     def _slot_names(self, name: str) -> tuple[str, str]:
         return f"{name}/{self._slot_prefix}_m", f"{name}/{self._slot_prefix}_v"

@@ -17,6 +17,8 @@ STRATEGY_NAMES = (
     *("off", "one_device", "mirrored", "multi_worker_mirrored", "parameter_server", "tpu"),
 )
 
+SEVERAL_PROCESSES = ("multi_worker_mirrored", "parameter_server")
+
 
 def cli_flag(
     default: Any,

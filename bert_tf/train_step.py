@@ -73,7 +73,7 @@ class TrainStep:
         self._compiled = compiled
         self._variables = model.trainable_variables
         self._graphs: dict[int, Callable[..., list[Tensors]]] = {}
-        self._parts: dict[int, Callable[..., Any]] = {}
+        self._parts: dict[Any, Callable[..., Any]] = {}
 
     def __call__(self, batches: Sequence[list[Tensors]], first: int, stop: bool = False) -> Any:
         """Takes one step for each batch, in order, in one call of a graph.
@@ -225,7 +225,7 @@ class TrainStep:
         if not compiled and (several or self._config.gradient_accumulation_steps == 1):
             return self._gradients_of_part
         context = tf.distribute.get_replica_context()
-        replica = int(tf.get_static_value(context.replica_id_in_sync_group))
+        replica = tf.get_static_value(context.replica_id_in_sync_group)
         if replica not in self._parts:
             self._parts[replica] = tf.function(
                 self._gradients_of_part, autograph=False, jit_compile=compiled or None

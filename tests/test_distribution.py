@@ -15,6 +15,7 @@ from test_training import make_config, make_loop, rows, train
 from bert_tf import cluster, distribution
 from bert_tf.preemption import EXIT_CODE
 from bert_tf.tasks import question_answering
+from bert_tf.tasks.classification_config import ClassificationConfig
 
 __all__ = ["rows"]  # a fixture
 
@@ -261,6 +262,17 @@ def test_slurm_says_who_takes_part(monkeypatch):
     assert found.cluster_spec().as_dict() == {"worker": expected}
     assert (found.task_type, found.task_id) == ("worker", 3)
     assert cluster.tasks(found) == [("worker", i) for i in range(4)]
+
+
+def test_several_seeds_are_for_one_process(tmp_path):
+    flags = {"task_name": "mnli", "data_dir": str(tmp_path), "output_dir": str(tmp_path)}
+    with pytest.raises(ValueError, match="--num_seeds and --restart_on_collapse start one run"):
+        ClassificationConfig(
+            **flags,
+            **dict.fromkeys(("do_train", "do_eval"), True),
+            num_seeds=2,
+            distribution_strategy="multi_worker_mirrored",
+        )
 
 
 def test_gpus_that_are_not_there(tmp_path):

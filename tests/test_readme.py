@@ -41,7 +41,8 @@ from bert_tf.tasks.tagging_config import TaggingConfig
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-SLOW = ("bash scripts/quickstart.sh",)
+QUICKSTART, TPU = "bash scripts/quickstart.sh", "bash scripts/lower_to_tpu.sh"
+SLOW = (QUICKSTART, TPU)
 THIS_SUITE = ("bash scripts/test.sh", "python -m pytest -m slow")
 BENCHMARK = "python benchmarks/"
 PROGRAMS = {
@@ -184,14 +185,49 @@ def test_python(code, folder, monkeypatch):
     exec(compile(code, "README.md", "exec"), {})
 
 
+ELSEWHERE = [
+    README,
+    *(path.read_text("utf-8") for path in (ROOT / "examples").glob("*/*.yaml")),
+    *(path.read_text("utf-8") for path in (ROOT / "examples").glob("*/*.sbatch")),
+]
+ELSEWHERE_COMMANDS = [
+    command
+    for text in ELSEWHERE
+    for command in re.findall(r"python (run_\w+\.py (?:.*\\\n)*.*)", text)
+    if "--distribution_strategy" in command or "--use_tpu" in command
+]
+
+
+@pytest.mark.parametrize("command", ELSEWHERE_COMMANDS)
+def test_commands_for_other_machines_have_flags_that_fit_together(command):
+    program, *arguments = shlex.split(command.replace("\\\n", " "))
+    values = flags.FlagValues()
+    cli.define_flags(PROGRAMS[program][0], values)
+    values([program, *arguments])
+    cli.config_from_flags(PROGRAMS[program][0], values)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("command", SLOW)
-def test_slow_command(command, tmp_path):
+def test_lowering_to_tpu(tmp_path):
+    """From a fresh clone; needs the package registry."""
+    subprocess.run(["git", "clone", "--quiet", ROOT, tmp_path / "clone"], check=True)
+    ran = subprocess.run(
+        shlex.split(TPU), cwd=tmp_path / "clone", check=True, capture_output=True, text=True
+    )
+    assert ran.stdout.count("host transfers: none") == 16
+
+
+@pytest.mark.slow
+def test_quickstart(tmp_path):
     """From a fresh clone, as the README says; needs the package registry."""
     subprocess.run(["git", "clone", "--quiet", ROOT, tmp_path / "clone"], check=True)
     outputs = [
         subprocess.run(
-            shlex.split(command), cwd=tmp_path / "clone", check=True, capture_output=True, text=True
+            shlex.split(QUICKSTART),
+            cwd=tmp_path / "clone",
+            check=True,
+            capture_output=True,
+            text=True,
         ).stdout
         for _ in range(2)
     ]

@@ -9,7 +9,7 @@ from bert_tf.data.examples import LABEL_SEPARATOR
 from bert_tf.data.features import POOLINGS
 from bert_tf.data.glue import DEFAULT_LANGUAGE
 from bert_tf.packing import LONG_TEXT
-from bert_tf.run_config import RunConfig, cli_flag
+from bert_tf.run_config import SEVERAL_PROCESSES, RunConfig, cli_flag
 
 _OWN_FILES = "Your own files:"
 
@@ -99,6 +99,12 @@ class ClassificationConfig(RunConfig):
             raise ValueError(
                 "--num_seeds and --restart_on_collapse compare what was trained; they need "
                 "--do_train=true and --do_eval=true"
+            )
+        if self.several_runs and self.distribution_strategy in SEVERAL_PROCESSES:
+            raise ValueError(
+                "--num_seeds and --restart_on_collapse start one run after another, which several "
+                f"processes (--distribution_strategy={self.distribution_strategy}) cannot; give "
+                "each seed a command and an --output_dir of its own"
             )
 
     @property
