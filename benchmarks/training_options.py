@@ -67,12 +67,13 @@ def rows(count: int, length: int):
 
 def steps(folder: str, batch: int, length: int, **options):
     """The steps of a run, one log a `next`."""
+    config = RunConfig(output_dir=folder, train_batch_size=batch, max_seq_length=length, **options)
+    strategy = distribution.create_strategy(config)
     keras.utils.set_random_seed(1)
     spec = classification_spec(length, regression=False)
     path = f"{folder}/{length}.tf_record"
     if not tf.io.gfile.exists(path):
         write(path, rows(batch * 8, length), spec)
-    config = RunConfig(output_dir=folder, train_batch_size=batch, max_seq_length=length, **options)
     bert = BertConfig(
         VOCABULARY,
         hidden_size=384,
@@ -81,13 +82,14 @@ def steps(folder: str, batch: int, length: int, **options):
         intermediate_size=1536,
         type_vocab_size=2,
     )
-    model = heads.classifier(bert, 3)
-    strategy = distribution.create_strategy(config)
+    with strategy.scope():
+        model = heads.classifier(bert, 3)
     loop = training.Loop(config, model, objectives.sequence("classification"), strategy)
     if config.freeze_layers is not None:
         model.bert.freeze(config.freeze_layers)
-    optimizer = loop.optimizer(100_000, 100)
-    optimizer.build(model.trainable_variables)
+    with strategy.scope():
+        optimizer = loop.optimizer(100_000, 100)
+        optimizer.build(model.trainable_variables)
     steps = loop.steps(RecordFile(path, spec), optimizer, range(100_000))
     return itertools.chain.from_iterable(steps)
 

@@ -71,9 +71,10 @@ class TrainStep:
         self._optimizer = optimizer
         self._signature = signature
         self._compiled = compiled
+        self._on_tpu = isinstance(replicas.strategy, tf.distribute.TPUStrategy)
         self._variables = model.trainable_variables
         self._graphs: dict[int, Callable[..., list[Tensors]]] = {}
-        self._parts: dict[Any, Callable[..., Any]] = {}
+        self._parts: dict[int, Callable[..., Any]] = {}
 
     def __call__(self, batches: Sequence[list[Tensors]], first: int, stop: bool = False) -> Any:
         """Takes one step for each batch, in order, in one call of a graph.
@@ -222,10 +223,11 @@ class TrainStep:
         """
         several = self._replicas.count > 1
         compiled = self._compiled and several
-        if not compiled and (several or self._config.gradient_accumulation_steps == 1):
+        one_part = self._config.gradient_accumulation_steps == 1
+        if not compiled and (several or one_part or self._on_tpu):
             return self._gradients_of_part
         context = tf.distribute.get_replica_context()
-        replica = tf.get_static_value(context.replica_id_in_sync_group)
+        replica = int(tf.get_static_value(context.replica_id_in_sync_group))
         if replica not in self._parts:
             self._parts[replica] = tf.function(
                 self._gradients_of_part, autograph=False, jit_compile=compiled or None
