@@ -19,9 +19,12 @@ from bert_tf.preemption import PreemptedError
 
 # What TensorFlow says where another process of the cluster is gone.
 LOST = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError)
-_EXAMPLE = (
-    '{"cluster": {"worker": ["host0:2222", "host1:2222"]}, "task": {"type": "worker", "index": 0}}'
-)
+_EXAMPLES = {
+    "multi_worker_mirrored": '{"cluster": {"worker": ["host0:2222", "host1:2222"]}, '
+    '"task": {"type": "worker", "index": 0}}',
+    "parameter_server": '{"cluster": {"chief": ["host0:2222"], "worker": ["host1:2222", '
+    '"host2:2222"], "ps": ["host3:2222"]}, "task": {"type": "chief", "index": 0}}',
+}
 
 
 def resolver(strategy: str) -> tf.distribute.cluster_resolver.ClusterResolver:
@@ -31,14 +34,14 @@ def resolver(strategy: str) -> tf.distribute.cluster_resolver.ClusterResolver:
       ValueError: nothing says who takes part, or TF_CONFIG does not make sense.
     """
     if os.environ.get("TF_CONFIG"):
-        _check(os.environ["TF_CONFIG"])
+        _check(os.environ["TF_CONFIG"], _EXAMPLES[strategy])
         return tf.distribute.cluster_resolver.TFConfigClusterResolver()
     if int(os.environ.get("SLURM_STEP_NUM_TASKS", 1)) > 1 and strategy != "parameter_server":
         return _slurm()
     raise ValueError(
         f"--distribution_strategy={strategy} needs to know the other processes: start each of "
-        f"them with TF_CONFIG={_EXAMPLE!r} and its own index, or all of them with srun; several "
-        "devices of one machine are --distribution_strategy=mirrored"
+        f"them with TF_CONFIG='{_EXAMPLES[strategy]}' and its own task, or all workers with srun; "
+        "several devices of one machine are --distribution_strategy=mirrored"
     )
 
 
@@ -54,7 +57,7 @@ def _slurm() -> tf.distribute.cluster_resolver.ClusterResolver:
     )
 
 
-def _check(text: str) -> None:
+def _check(text: str, example: str) -> None:
     """Raises ValueError unless it is what TensorFlow takes."""
     try:
         config = json.loads(text)
@@ -65,7 +68,7 @@ def _check(text: str) -> None:
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"TF_CONFIG={text!r:.300} says no cluster and no task of it ({error!r}); expected, "
-            f"for example, {_EXAMPLE}"
+            f"for example, {example}"
         ) from error
 
 

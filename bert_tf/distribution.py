@@ -76,8 +76,9 @@ def _tpu(config: TrainingConfig) -> Strategy:
         tf.tpu.experimental.initialize_tpu_system(resolver)
         strategy = tf.distribute.TPUStrategy(resolver)
     except (tf.errors.OpError, ValueError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0]
         raise ValueError(
-            f"no TPU at {address!r} ({error}); check --tpu_name, --tpu_zone and --gcp_project, "
+            f"no TPU at {address!r} ({reason}); check --tpu_name, --tpu_zone and --gcp_project, "
             "or leave --use_tpu out"
         ) from error
     if strategy.num_replicas_in_sync != config.num_tpu_cores:

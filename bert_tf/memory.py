@@ -32,14 +32,14 @@ class Plan:
         whole = self.weights + self.gradients + self.optimizer + self.activations
         parts = "" if self.parts == 1 else f", {self.parts} parts in a step"
         return (
-            f"Memory of a step, about: weights {_gb(self.weights)}, gradients "
-            f"{_gb(self.gradients)}, optimizer {_gb(self.optimizer)}, activations "
-            f"{_gb(self.activations)} ({self.rows} rows at once{parts}); together {_gb(whole)}"
+            f"Memory of a step, about: weights {_size(self.weights)}, gradients "
+            f"{_size(self.gradients)}, optimizer {_size(self.optimizer)}, activations "
+            f"{_size(self.activations)} ({self.rows} rows at once{parts}); together {_size(whole)}"
         )
 
 
-def _gb(size: int) -> str:
-    return f"{size / 1e9:.2f} GB"
+def _size(size: int) -> str:
+    return f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
 
 
 def plan(
