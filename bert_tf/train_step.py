@@ -121,7 +121,7 @@ class TrainStep:
             lambda parts: self._replicas.first(self._replicas.run(replica_step, parts)),
             autograph=False,
         )
-        fetch(call(self._replicas.strategy, run, parts))["norm"]
+        fetch(call(self._replicas.strategy, run, parts))
 
     def _compile(self, count: int) -> Callable[..., list[Tensors]]:
         step, numbers = self._step, [tf.TensorSpec([], tf.int64), tf.TensorSpec([], tf.int32)]
