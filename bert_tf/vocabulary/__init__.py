@@ -24,6 +24,7 @@ def load_vocab(vocab_file: str | PathLike[str]) -> dict[str, int]:
 
     Lines end at "\\n" alone: the Chinese vocabulary holds U+2028, where `str.splitlines` would
     break. Whitespace around a token is no part of it; of a repeated token the last line counts.
+    ERNIE's lines are `token<TAB>id`, with the ids 0, 1, ...: there the token ends at the tab.
 
     Raises: ValueError if the file is not UTF-8, OSError if it cannot be read; both name it.
     """
@@ -36,6 +37,11 @@ def load_vocab(vocab_file: str | PathLike[str]) -> dict[str, int]:
         ) from None
     if not lines[-1]:
         del lines[-1]
+    if len(lines) > 1 and all(
+        line.rstrip("\r").rpartition("\t")[1:] == ("\t", str(index))
+        for index, line in enumerate(lines)
+    ):
+        lines = [line.rpartition("\t")[0] for line in lines]
     return {line.strip(): index for index, line in enumerate(lines)}
 
 

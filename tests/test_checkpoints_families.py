@@ -1,0 +1,266 @@
+"""Checkpoints of other programs: each family's own file gives the numbers that were put into it."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import numpy_bert
+import pytest
+import tensorflow as tf
+from arrays import same
+
+from bert_tf import checkpoints
+from bert_tf.checkpoints import google, inspect, model_garden, names, scopes
+from bert_tf.checkpoints.convert import convert
+from bert_tf.config import BertConfig
+
+GOLDEN = Path(__file__).parent / "golden" / "checkpoints"
+KERAS_BERT = GOLDEN / "keras_bert_test"
+FAMILIES = GOLDEN / "families"
+ERNIES = ("ernie_1", "ernie_3")
+FAMILY = {  # folder -> what it is called, and the heads it has besides the pooler
+    "model_garden_encoder": ("TensorFlow Model Garden", ()),
+    "model_garden_pretrainer": ("TensorFlow Model Garden", ("cls/predictions",)),
+    "model_garden_v2": ("TensorFlow Model Garden", ("cls/predictions",)),
+    "tf_hub": ("SavedModel (TF-Hub)", ()),
+    "keras_hub": ("KerasHub", ()),
+    "hugging_face_tf": (
+        "Hugging Face (tf_model.h5)",
+        ("cls/predictions", "cls/seq_relationship"),
+    ),
+    "bert4keras": ("bert4keras", ("cls/predictions", "cls/seq_relationship")),
+    "keras_bert": ("keras-bert", ("cls/predictions", "cls/seq_relationship")),
+}
+INPUTS = {
+    "input_ids": np.array([[2, 5, 6, 7, 3], [2, 9, 3, 0, 0]], np.int32),
+    "input_mask": np.array([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]], np.int32),
+    "segment_ids": np.array([[0, 0, 1, 1, 1], [0, 0, 0, 0, 0]], np.int32),
+}
+
+
+@pytest.fixture(scope="module")
+def original():
+    """The numbers that every fixture but ERNIE's holds, as Google's code wrote them."""
+    return checkpoints.read(KERAS_BERT, optimizer_state=False)
+
+
+@pytest.mark.parametrize("folder", FAMILY)
+def test_every_number_arrives(folder, original):
+    family, heads = FAMILY[folder]
+    found = checkpoints.contents(FAMILIES / folder)
+    assert found.family == family and found.notes == ()
+    assert same(
+        found.tensors, {n: x for n, x in original.items() if n.startswith(("bert/", *heads))}
+    )
+
+
+@pytest.mark.parametrize("folder", FAMILY)
+def test_every_family_gives_googles_model(folder):
+    _, tokenizer, expected = checkpoints.from_pretrained(KERAS_BERT)
+    config, own_tokenizer, model = checkpoints.from_pretrained(FAMILIES / folder)
+    assert config.hidden_act == "gelu" and config.layer_norm_eps == 1e-12
+    assert config.num_attention_heads == 4
+    assert own_tokenizer.vocab == tokenizer.vocab and own_tokenizer.do_lower_case
+    for name in ("sequence_output", "pooled_output"):
+        np.testing.assert_array_equal(model(INPUTS)[name], expected(INPUTS)[name])
+
+
+@pytest.mark.parametrize("folder", ERNIES)
+def test_ernie_computes_what_paddle_computes(folder):
+    config, tokenizer, model = checkpoints.from_pretrained(FAMILIES / folder)
+    expected = np.load(FAMILIES / folder / "expected.npz")
+    ids, segments = expected["input_ids"], expected["segment_ids"]
+    inputs = {"input_ids": ids, "input_mask": (ids != 0) * 1, "segment_ids": segments}
+    outputs = model(inputs)
+    mask = ids != 0  # padding's own rows are of no use to anybody
+    for name, rows in (("sequence_output", mask), ("pooled_output", slice(None))):
+        np.testing.assert_allclose(outputs[name][rows], expected[name][rows], atol=2e-6)
+    weights = checkpoints.read(FAMILIES / folder)
+    numpy = numpy_bert.sequence_output(weights, config, **inputs)
+    np.testing.assert_allclose(outputs["sequence_output"], numpy, atol=2e-6)
+    assert config.layer_norm_eps == 1e-5
+    assert tokenizer.convert_tokens_to_ids(["[CLS]", "的", "[UNK]"]) == [1, 5, 15]
+
+
+def test_configs_of_ernie():
+    first, third = (checkpoints.from_pretrained(FAMILIES / folder)[0] for folder in ERNIES)
+    assert (first.hidden_act, first.type_vocab_size, first.task_type_vocab_size) == ("relu", 2, 0)
+    assert (third.hidden_act, third.type_vocab_size, third.task_type_vocab_size) == (
+        *("gelu_erf", 4),
+        3,
+    )
+    assert first.intermediate_size == 16 and third.intermediate_size == 12
+    for config in (first, third):
+        assert BertConfig.from_dict(json.loads(config.to_json_string())) == config
+        assert BertConfig.from_dict(config.to_hf_dict()) == config
+    second = {"vocab_size": 9, "sent_type_vocab_size": 4, "task_type_vocab_size": 16}
+    config = BertConfig.from_dict(second | {"hidden_act": "relu"})
+    assert (config.type_vocab_size, config.task_type_vocab_size) == (4, 0)
+    assert config.layer_norm_eps == 1e-5
+
+
+@pytest.mark.parametrize("folder", [*FAMILY, *ERNIES])
+@pytest.mark.parametrize("format", ["google", "huggingface", "keras", "model_garden"])
+def test_from_every_family_into_every_format(tmp_path, folder, format):
+    source = FAMILIES / folder
+    tensors = checkpoints.read(source)
+    if format == "model_garden":  # which has no place for these
+        tensors = {n: x for n, x in tensors.items() if "seq_rel" not in n and "task_type" not in n}
+    place = checkpoints.locate(source)
+    config = checkpoints.config_of(place)
+    path = checkpoints.save(tensors, tmp_path, format, config=config, vocab_file=place.vocab_file)
+    assert same(checkpoints.read(tmp_path), tensors)
+    assert same(checkpoints.read(path), tensors)
+    if format != "model_garden" or folder not in ERNIES:
+        assert checkpoints.architecture(tmp_path)[0] == config
+
+
+def test_converting_says_the_family(tmp_path):
+    text = convert(str(FAMILIES / "tf_hub"), str(tmp_path), "google")
+    assert "39 tensors, from SavedModel (TF-Hub)" in text and "do_lower_case=True" in text
+    assert checkpoints.from_pretrained(tmp_path)[0].num_attention_heads == 4
+    with pytest.raises(ValueError, match="have no place for cls/seq_relationship/output_bias"):
+        convert(str(KERAS_BERT), str(tmp_path / "out"), "model_garden")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("folder", [*FAMILY, *ERNIES])
+def test_nothing_is_odd_about_them(folder):
+    assert "\nodd " not in inspect.inspect(str(FAMILIES / folder))
+
+
+def test_names_of_model_garden_go_both_ways(original):
+    for name in original:
+        if theirs := model_garden.to_model_garden(name):
+            assert model_garden.google_name(theirs) == name
+            assert model_garden.google_name(f"bert_encoder_v2/{theirs}") == name
+    older = {  # official/nlp/tools/tf1_bert_checkpoint_converter_lib.py, BERT_NAME_REPLACEMENTS
+        "bert_model/word_embeddings/embeddings": "embeddings/word_embeddings",
+        "bert_model/embedding_postprocessor/type_embeddings": "embeddings/token_type_embeddings",
+        "bert_model/embedding_postprocessor/position_embeddings": "embeddings/position_embeddings",
+        "bert_model/embedding_postprocessor/layer_norm/beta": "embeddings/LayerNorm/beta",
+        "bert_model/encoder/layer_7/self_attention/query/kernel": (
+            "encoder/layer_7/attention/self/query/kernel"
+        ),
+        "bert_model/encoder/layer_7/self_attention_output/bias": (
+            "encoder/layer_7/attention/output/dense/bias"
+        ),
+        "bert_model/encoder/layer_7/output_layer_norm/gamma": (
+            "encoder/layer_7/output/LayerNorm/gamma"
+        ),
+        "bert_model/pooler_transform/kernel": "pooler/dense/kernel",
+    }
+    for theirs, ours in older.items():
+        assert model_garden.google_name(theirs) == f"bert/{ours}"
+
+
+def test_other_object_based_checkpoints_are_refused(tmp_path):
+    prefix = tf.train.Checkpoint(v=tf.Variable([1.0])).write(str(tmp_path / "model.ckpt-1"))
+    with pytest.raises(ValueError, match="holds no BERT of Model Garden's: its variables are"):
+        checkpoints.read(prefix)
+
+
+def scoped(tensors, rename):
+    return {rename(name): tensor for name, tensor in tensors.items()}
+
+
+@pytest.mark.parametrize(
+    ("rename", "note"),
+    [
+        (lambda n: f"bert_pre_trained_model/{n}", "'bert_pre_trained_model/bert'"),
+        (lambda n: f"a/b/{n}", "'a/b/bert'"),
+        (lambda n: n.replace("bert/", "roberta/"), "'roberta'"),
+        (lambda n: n.removeprefix("bert/"), "''"),
+    ],
+)
+def test_scopes_in_front_are_read_and_reported(tmp_path, original, rename, note):
+    tensors = scoped(checkpoints.read(KERAS_BERT), rename)
+    prefix = str(tmp_path / "model.ckpt")
+    google.write(prefix, tensors)
+    found = checkpoints.contents(prefix, optimizer_state=False)
+    assert same(found.tensors, original)
+    assert found.notes == (f"scope {note} read as 'bert'",)
+    slots = {n: x for n, x in checkpoints.read(prefix).items() if n.endswith("/adam_m")}
+    assert len(slots) == 46 and all(n.startswith(("bert/", "cls/")) for n in slots)
+    shutil.copy(KERAS_BERT / "bert_config.json", tmp_path / "config.json")
+    shutil.copy(KERAS_BERT / "vocab.txt", tmp_path)
+    assert checkpoints.from_pretrained(tmp_path)[0].hidden_size == 4  # EasyTransfer's layout
+    assert f"found       scope {note}" in inspect.inspect(str(tmp_path))
+
+
+def test_averages_and_the_slots_of_other_optimizers(tmp_path, original):
+    tensors = dict(original)
+    tensors |= {f"{name}/ExponentialMovingAverage": x + 1 for name, x in original.items()}
+    tensors |= {f"{name}/{slot}": x for name, x in original.items() for slot in ("LAMB", "LAMB_1")}
+    prefix = str(tmp_path / "model.ckpt")
+    google.write(prefix, tensors)
+    found = checkpoints.contents(prefix, optimizer_state=False)
+    assert same(found.tensors, original)
+    assert found.notes == ("46 exponential averages left out, beside their weights",)
+    assert "optimizer   LAMB, 92 tensors" in inspect.inspect(prefix)
+    google.write(prefix, {n: x for n, x in tensors.items() if n.endswith("Average")})
+    found = checkpoints.contents(prefix)
+    assert same(found.tensors, {name: x + 1 for name, x in original.items()})
+    assert found.notes == ("46 weights are exponential averages",)
+
+
+def test_of_two_encoders_none_is_guessed(tmp_path, original):
+    both = scoped(original, lambda n: f"teacher/{n}") | scoped(original, lambda n: f"student/{n}")
+    prefix = str(tmp_path / "model.ckpt")
+    google.write(prefix, both)
+    with pytest.raises(ValueError, match="2 encoders, under student/bert, teacher/bert; write the"):
+        checkpoints.read(prefix)
+    plain = scopes.plan([*both, *original])
+    assert plain.sources["bert/pooler/dense/kernel"] == "bert/pooler/dense/kernel"
+    assert "teacher/bert/pooler/dense/kernel" in plain.sources
+
+
+def test_the_report_says_what_was_found(tmp_path, original):
+    prefix = str(tmp_path / "model.ckpt")
+    google.write(prefix, scoped(original, lambda n: f"mine/{n}"))
+    _, _, model = checkpoints.from_pretrained(KERAS_BERT)
+    assert "scope 'mine/bert' read as 'bert'" in str(checkpoints.load(model, prefix))
+
+
+def test_hugging_faces_conversion_of_ernie(tmp_path):
+    """As nghuyong/ernie-3.0-base-zh names them: `ernie.`, and model_type "ernie"."""
+    tensors = checkpoints.read(FAMILIES / "ernie_3") | {"output_bias": np.zeros(2, np.float32)}
+    config = checkpoints.config_of(checkpoints.locate(FAMILIES / "ernie_3"))
+    checkpoints.save(tensors, tmp_path, "huggingface", config=config)
+    values = json.loads((tmp_path / "config.json").read_text())
+    assert values["model_type"] == "ernie" and values["use_task_id"]
+    assert values["architectures"] == ["ErnieForSequenceClassification"]
+    found = checkpoints.contents(tmp_path)
+    assert found.family == "Hugging Face (ERNIE)" and same(found.tensors, tensors)
+    assert checkpoints.config_of(checkpoints.locate(tmp_path)).task_type_vocab_size == 3
+
+
+@pytest.mark.parametrize("kind", ["float16", "bfloat16"])
+def test_narrow_numbers_are_widened_and_said(tmp_path, original, kind):
+    import ml_dtypes
+    from safetensors.numpy import save_file
+
+    dtype = np.dtype(getattr(ml_dtypes, kind, kind))
+    theirs = names.to_hugging_face_tensors(original)
+    save_file({n: x.astype(dtype) for n, x in theirs.items()}, tmp_path / "model.safetensors")
+    found = checkpoints.contents(tmp_path)
+    assert same(found.tensors, {n: x.astype(dtype).astype(np.float32) for n, x in original.items()})
+    assert found.notes == (f"46 tensors are {kind}, read as float32",)
+
+
+def test_a_keras_archive_and_one_with_code_in_it(tmp_path, original):
+    import zipfile
+
+    def archive(config):
+        path = tmp_path / "model.keras"
+        with zipfile.ZipFile(path, "w") as file:
+            file.writestr("config.json", config)
+            file.write(FAMILIES / "keras_hub" / "model.weights.h5", "model.weights.h5")
+        return path
+
+    found = checkpoints.contents(archive("{}"))
+    assert found.family == "KerasHub"
+    assert same(found.tensors, {n: x for n, x in original.items() if n.startswith("bert/")})
+    with pytest.raises(ValueError, match="model.keras is refused: it has a Lambda layer"):
+        checkpoints.read(archive('{"layers": [{"class_name": "Lambda"}]}'))
