@@ -14,6 +14,8 @@ from bert_tf import checkpoints
 from bert_tf.checkpoints import google, inspect, model_garden, names, scopes
 from bert_tf.checkpoints.convert import convert
 from bert_tf.config import BertConfig
+from bert_tf.tasks import classification
+from bert_tf.tasks.classification_config import ClassificationConfig
 
 GOLDEN = Path(__file__).parent / "golden" / "checkpoints"
 KERAS_BERT = GOLDEN / "keras_bert_test"
@@ -159,6 +161,38 @@ def test_other_object_based_checkpoints_are_refused(tmp_path):
     prefix = tf.train.Checkpoint(v=tf.Variable([1.0])).write(str(tmp_path / "model.ckpt-1"))
     with pytest.raises(ValueError, match="holds no BERT of Model Garden's: its variables are"):
         checkpoints.read(prefix)
+
+
+FINE_TUNED = ["ernie_3", "tf_hub"]
+LONGER = [name for name in (*FAMILY, *ERNIES) if name not in FINE_TUNED]
+
+
+@pytest.mark.parametrize(
+    "folder", [*FINE_TUNED, *(pytest.param(name, marks=pytest.mark.slow) for name in LONGER)]
+)
+def test_run_classifier_fine_tunes_it(tmp_path, folder, capsys):
+    data = tmp_path / "data"
+    data.mkdir()
+    for name in ("train", "dev"):
+        (data / f"{name}.tsv").write_text("label\ttext\n0\t的 一 is\n1\tof 人 的\n")
+    config = ClassificationConfig(
+        task_name="tsv",
+        text_a_column="text",
+        data_dir=str(data),
+        init_checkpoint=str(FAMILIES / folder),
+        output_dir=str(tmp_path / "out"),
+        max_seq_length=8,
+        train_batch_size=2,
+        do_train=True,
+        do_eval=True,
+    )
+    result = classification.run(config)
+    assert np.isfinite(result["metrics"]["eval"]["eval_loss"])
+    said = capsys.readouterr().out
+    assert "100% of the encoder's parameters found" in said
+    again, _, model = checkpoints.from_pretrained(tmp_path / "out" / "final_model")
+    assert again == checkpoints.config_of(checkpoints.locate(FAMILIES / folder))
+    assert model.config.layer_norm_eps == again.layer_norm_eps
 
 
 def scoped(tensors, rename):

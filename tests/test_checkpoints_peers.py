@@ -51,6 +51,7 @@ import os, sys, types
 os.environ["TF_USE_LEGACY_KERAS"] = "1"
 sys.modules["tensorflow_datasets"] = types.ModuleType("not needed here")
 import json, numpy as np, tensorflow as tf
+from official.modeling import tf_utils
 from official.nlp.modeling import models, networks
 prefix, name, pretrainer = sys.argv[1:]
 config = json.load(open(os.path.dirname(prefix) + "/bert_config.json"))
@@ -66,7 +67,8 @@ names = {"input_word_ids": "input_ids", "input_mask": "input_mask", "input_type_
 inputs = {theirs: tf.constant(x[ours]) for theirs, ours in names.items()}
 model = encoder
 if pretrainer == "yes":
-    model = models.BertPretrainerV2(encoder_network=encoder)
+    gelu = tf_utils.get_activation("gelu")
+    model = models.BertPretrainerV2(encoder_network=encoder, mlm_activation=gelu)
     model(model.inputs)
     inputs["masked_lm_positions"] = tf.constant([list(range(5))] * 2)
 model(inputs)
