@@ -16,6 +16,7 @@ from bert_tf.checkpoints.convert import convert
 from bert_tf.config import BertConfig
 from bert_tf.tasks import classification
 from bert_tf.tasks.classification_config import ClassificationConfig
+from bert_tf.vocabulary import load_vocab, plain_contents
 
 GOLDEN = Path(__file__).parent / "golden" / "checkpoints"
 KERAS_BERT = GOLDEN / "keras_bert_test"
@@ -83,6 +84,45 @@ def test_ernie_computes_what_paddle_computes(folder):
     np.testing.assert_allclose(outputs["sequence_output"], numpy, atol=2e-6)
     assert config.layer_norm_eps == 1e-5
     assert tokenizer.convert_tokens_to_ids(["[CLS]", "的", "[UNK]"]) == [1, 5, 15]
+
+
+def test_ernies_vocabulary_of_numbered_lines(tmp_path):
+    source = FAMILIES / "ernie_1"
+    assert (source / "vocab.txt").read_text().startswith("[PAD]\t0\n[CLS]\t1\n")
+    convert(str(source), str(tmp_path), "huggingface")
+    assert (tmp_path / "vocab.txt").read_bytes() == (FAMILIES / "ernie_3/vocab.txt").read_bytes()
+    odd = tmp_path / "odd.txt"
+    for text in ("a\t0\nb\t2\n", "a\t0\nb\n", "a\t0\n"):  # ids of another kind, or one line: text
+        odd.write_text(text)
+        assert list(load_vocab(odd)) == text.split("\n")[:-1]
+        assert plain_contents(odd) == text.encode()
+    odd.write_text("a\t0\r\nb c\t1\r\n\t\t2\n")
+    assert load_vocab(odd) == {"a": 0, "b c": 1, "": 2}
+
+
+def test_a_cased_module_of_tf_hub(tmp_path, original):
+    """Its vocabulary and do_lower_case are the module's own, whatever the letters say."""
+    module = tf.Module()
+    heads = {"kernel": (4, 4, 1), "bias": (4, 1)}
+    module.weights = [
+        tf.Variable(
+            x.reshape(heads[name.rpartition("/")[2]]) if "/self/" in name else x,
+            name=f"bert_model/{model_garden.to_model_garden(name)}",
+        )
+        for name, x in original.items()
+        if name.startswith("bert/")
+    ]
+    module.do_lower_case = tf.Variable(False, trainable=False)
+    module.vocab_file = tf.saved_model.Asset(str(KERAS_BERT / "vocab.txt"))
+    tf.saved_model.save(module, str(tmp_path))
+    place = checkpoints.locate(tmp_path)
+    assert place.do_lower_case is False and place.case_reason.startswith("do_lower_case in ")
+    assert place.vocab_file == str(tmp_path / "assets" / "vocab.txt")
+    assert checkpoints.locate(tmp_path / "variables" / "variables") == place
+    config, tokenizer, _ = checkpoints.from_pretrained(tmp_path)
+    assert config.num_attention_heads == 4 and not tokenizer.do_lower_case
+    weights = {n: x for n, x in original.items() if n.startswith("bert/")}
+    assert same(checkpoints.read(tmp_path), weights)
 
 
 def test_configs_of_ernie():
@@ -155,6 +195,15 @@ def test_names_of_model_garden_go_both_ways(original):
     }
     for theirs, ours in older.items():
         assert model_garden.google_name(theirs) == f"bert/{ours}"
+
+
+def test_two_encoders_of_model_garden_are_refused(tmp_path, original):
+    module = tf.Module()
+    words = original["bert/embeddings/word_embeddings"]
+    module.towers = [tf.Variable(words, name="word_embeddings/embeddings") for _ in range(2)]
+    prefix = tf.train.Checkpoint(model=module).write(str(tmp_path / "model.ckpt-1"))
+    with pytest.raises(ValueError, match="word_embeddings twice; it has more than one encoder"):
+        checkpoints.read(prefix)
 
 
 def test_other_object_based_checkpoints_are_refused(tmp_path):
@@ -245,6 +294,8 @@ def test_of_two_encoders_none_is_guessed(tmp_path, original):
     google.write(prefix, both)
     with pytest.raises(ValueError, match="2 encoders, under student/bert, teacher/bert; write the"):
         checkpoints.read(prefix)
+    with pytest.raises(ValueError, match="scope 'mine/bert', (mine/)?output_bias bears another"):
+        scopes.plan(["mine/bert/embeddings/word_embeddings", "mine/output_bias", "output_bias"])
     plain = scopes.plan([*both, *original])
     assert plain.sources["bert/pooler/dense/kernel"] == "bert/pooler/dense/kernel"
     assert "teacher/bert/pooler/dense/kernel" in plain.sources

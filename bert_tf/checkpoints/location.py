@@ -229,10 +229,10 @@ def _weights_in(folder: str) -> str | None:
     files = [name for name in filesystem.list_dir(folder) if not name.startswith(".")]
     names = [name.removesuffix(".index") for name in files if name.endswith(".index")]
     names = names or [name for name in _HUGGING_FACE_NAMES if name in files][:1]
-    endings = (".safetensors", *_KERAS_ENDINGS, _PADDLE_ENDING)
-    names = names or [name for name in files if name.endswith(endings)]
-    if DEFAULT_NAMES[GOOGLE] in names:
-        names = [DEFAULT_NAMES[GOOGLE]]
+    for endings in ((".safetensors", _KERAS_ENDING), (*_KERAS_ENDINGS, _PADDLE_ENDING)):
+        names = names or [name for name in files if name.endswith(endings)]
+    for usual in (DEFAULT_NAMES[GOOGLE], DEFAULT_NAMES[KERAS]):
+        names = [usual] if usual in names else names
     if len(names) > 1:
         raise ValueError(f"{folder} holds several checkpoints ({', '.join(names)}); name one")
     return os.path.join(folder, names[0]) if names else None

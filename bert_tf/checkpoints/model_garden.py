@@ -133,7 +133,7 @@ def google_name(name: str) -> str | None:
 
 
 def variables(prefix: str) -> dict[str, str]:
-    """The key of each variable, by its name; those that are nobody's slots.
+    """The name of each variable, by its key; those that are nobody's slots.
 
     Raises:
       DamagedCheckpointError: as `read`.
@@ -146,7 +146,7 @@ def variables(prefix: str) -> dict[str, str]:
         raise damaged(prefix, error) from error
     present = reader.get_variable_to_shape_map()
     return {
-        attribute.full_name: attribute.checkpoint_key
+        attribute.checkpoint_key: attribute.full_name
         for node in graph.nodes
         for attribute in node.attributes
         if attribute.checkpoint_key in present and ".OPTIMIZER_SLOT" not in attribute.checkpoint_key
@@ -166,8 +166,8 @@ def stored_case(prefix: str) -> bool | None:
 def sizes(prefix: str) -> dict[str, int]:
     """`names.sizes` without reading a tensor, and the number of heads where kernels are split."""
     by_key = google.reader(prefix).get_variable_to_shape_map()
-    keys = {google_name(name): key for name, key in variables(prefix).items()}
-    shapes = {name: tuple(by_key[key]) for name, key in keys.items() if name}
+    named = ((google_name(name), key) for key, name in variables(prefix).items())
+    shapes = {name: tuple(by_key[key]) for name, key in named if name}
     query = shapes.get("bert/encoder/layer_0/attention/self/query/kernel", ())
     heads = {"num_attention_heads": query[1]} if len(query) == 3 else {}  # [E, N, H]
     return names.sizes(shapes) | heads
@@ -182,13 +182,10 @@ def read(prefix: str) -> dict[str, np.ndarray]:
       DamagedCheckpointError: a file is missing, truncated, or fails its checksums.
       ValueError: there is no BERT in it, or two.
     """
-    keys = variables(prefix)
     open_file = google.reader(prefix)
-    shapes, types = (
-        open_file.get_variable_to_shape_map(),
-        open_file.get_variable_to_dtype_map(),
-    )
-    wanted = {key: name for name, key in keys.items() if types[key].is_floating}
+    shapes = open_file.get_variable_to_shape_map()
+    types = open_file.get_variable_to_dtype_map()
+    wanted = {key: name for key, name in variables(prefix).items() if types[key].is_floating}
     result: dict[str, np.ndarray] = {}
     for key, tensor in google.tensors(prefix, open_file, shapes, wanted=wanted.keys()):
         name = google_name(wanted[key])
@@ -198,7 +195,7 @@ def read(prefix: str) -> dict[str, np.ndarray]:
     if "bert/embeddings/word_embeddings" not in result:
         raise ValueError(
             f"{prefix} was written by tf.train.Checkpoint and holds no BERT of Model Garden's: "
-            f"its variables are called {', '.join(sorted(keys)[:3]) or 'nothing'}; write it with "
+            f"its variables are called {', '.join(sorted(wanted.values())[:3]) or 'nothing'}; write it with "
             "tf.compat.v1.train.Saver or as .safetensors"
         )
     return result

@@ -165,7 +165,8 @@ def from_hugging_face(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray
                 "give a checkpoint in floating point"
             )
         else:
-            result[ours] = np.ascontiguousarray(tensor.T) if ours.endswith("/kernel") else tensor
+            # A view: whoever copies it into a variable, or writes it, turns it on the way.
+            result[ours] = tensor.T if ours.endswith("/kernel") else tensor
     for name, tensor in rest.items():
         tied = _TIED.get(name, name)
         if tied not in result:

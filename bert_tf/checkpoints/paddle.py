@@ -201,7 +201,7 @@ def _float32(array: np.ndarray) -> np.ndarray:
     if array.dtype == np.uint16:  # how Paddle writes bfloat16
         array = array.view(ml_dtypes.bfloat16)
         return array.astype(np.float32)
-    return array.astype(np.float32) if array.dtype.kind == "f" else array
+    return array.astype(np.float32, copy=False) if array.dtype.kind == "f" else array
 
 
 def _layout(name: str, tensor: np.ndarray) -> np.ndarray:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from bert_tf import filesystem
 from bert_tf.checkpoints import location
+from bert_tf.vocabulary import plain_contents
 
 if TYPE_CHECKING:
     import keras
@@ -127,7 +128,7 @@ def _small_files(
     files = {}
     settings: dict[str, Any] = {}
     if vocab_file is not None:
-        files[location.VOCAB_FILE] = filesystem.read_bytes(vocab_file)
+        files[location.VOCAB_FILE] = plain_contents(vocab_file)
     if spm_model_file is not None:
         files[location.SPM_MODEL_FILE] = filesystem.read_bytes(spm_model_file)
         settings["tokenizer_class"] = location.SPM_TOKENIZER_CLASS

@@ -47,8 +47,11 @@ def plan(names: Collection[str]) -> Plan:
         return Plan(sources, tuple(notes))
     outer = re.sub(r"(^|/)bert$", "", scope)
     notes.append(f"scope {scope!r} read as 'bert'")
-    sources = {_google_name(name, scope, outer): source for name, source in sources.items()}
-    return Plan(sources, tuple(notes))
+    renamed = {_google_name(name, scope, outer): source for name, source in sources.items()}
+    if len(renamed) < len(sources):
+        lost = sorted(sources.keys() - renamed.values())
+        raise ValueError(f"without the scope {scope!r}, {lost[0]} bears another tensor's name")
+    return Plan(renamed, tuple(notes))
 
 
 def _scope(names: Collection[str]) -> str | None:
