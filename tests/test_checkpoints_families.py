@@ -1,6 +1,7 @@
 """Checkpoints of other programs: each family's own file gives the numbers that were put into it."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import numpy_bert
 import pytest
 import tensorflow as tf
 from arrays import same
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
 from bert_tf import checkpoints
 from bert_tf.checkpoints import google, inspect, model_garden, names, scopes
@@ -270,6 +273,48 @@ def test_scopes_in_front_are_read_and_reported(tmp_path, original, rename, note)
     shutil.copy(KERAS_BERT / "vocab.txt", tmp_path)
     assert checkpoints.from_pretrained(tmp_path)[0].hidden_size == 4  # EasyTransfer's layout
     assert f"found       scope {note}" in inspect.inspect(str(tmp_path))
+
+
+SCOPES = st.lists(st.from_regex(r"[A-Za-z0-9_.-]{1,12}", fullmatch=True), max_size=3)
+
+
+@given(
+    scope=SCOPES,
+    inner=st.just("bert") | st.from_regex(r"[a-z_]{1,9}", fullmatch=True),
+    heads_inside=st.booleans(),
+    slots=st.booleans(),
+)
+def test_any_scope_comes_off(original, scope, inner, heads_inside, slots):
+    front = "".join(f"{part}/" for part in scope)
+    assume(front + inner != "bert")
+    heads = f"{front}{inner}/" if heads_inside else front
+    names_in_file = {
+        re.sub("^bert/", f"{front}{inner}/", name) if "bert/" in name else heads + name: name
+        for name in original
+    }
+    if slots:
+        names_in_file |= {
+            f"{theirs}/adam_m": f"{name}/adam_m" for theirs, name in names_in_file.items()
+        }
+        names_in_file |= {f"{front}global_step": "global_step"}
+    plan = scopes.plan(list(names_in_file))
+    assert plan.sources == {name: theirs for theirs, name in names_in_file.items()}
+    assert plan.notes == (f"scope {front + inner!r} read as 'bert'",)
+
+
+LINES = st.lists(st.text(st.characters(exclude_characters="\n\r", exclude_categories=["Cs"])))
+
+
+@given(tokens=LINES.filter(lambda lines: len(lines) > 1))
+def test_numbered_vocabularies_equal_plain_ones(tmp_path_factory, tokens):
+    folder = tmp_path_factory.mktemp("vocab")
+    plain, numbered = folder / "plain.txt", folder / "numbered.txt"
+    plain.write_bytes("".join(f"{token}\n" for token in tokens).encode())
+    lines = (f"{token}\t{number}\n" for number, token in enumerate(tokens))
+    numbered.write_bytes("".join(lines).encode())
+    assert plain_contents(numbered) == plain.read_bytes()
+    assume(plain_contents(plain) == plain.read_bytes())  # not numbered by itself
+    assert load_vocab(numbered) == load_vocab(plain)
 
 
 def test_averages_and_the_slots_of_other_optimizers(tmp_path, original):

@@ -69,12 +69,12 @@ _TABLE = (
     ),
     *(
         (
-            f"{google}/{x}",
+            f"{ours}/{x}",
             f"transformer/layer_{{i}}/{name}/{x}",
             f"_transformer_layers.{{i}}.{way}.{x}",
         )
         for rows, parts in ((_DENSE, ("kernel", "bias")), (_NORM, ("gamma", "beta")))
-        for google, name, way in rows
+        for ours, name, way in rows
         for x in parts
     ),
     *(
@@ -192,11 +192,12 @@ def read(prefix: str) -> dict[str, np.ndarray]:
         if name in result:
             raise ValueError(f"{prefix} holds {name} twice; it has more than one encoder")
         result[name or wanted[key]] = _googles_layout(name or "", tensor)
-    if "bert/embeddings/word_embeddings" not in result:
+    if names.WORDS not in result:
+        called = ", ".join(sorted(wanted.values())[:3]) or "nothing"
         raise ValueError(
             f"{prefix} was written by tf.train.Checkpoint and holds no BERT of Model Garden's: "
-            f"its variables are called {', '.join(sorted(wanted.values())[:3]) or 'nothing'}; write it with "
-            "tf.compat.v1.train.Saver or as .safetensors"
+            f"its variables are called {called}; write it with tf.compat.v1.train.Saver or as "
+            ".safetensors"
         )
     return result
 

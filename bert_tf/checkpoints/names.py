@@ -64,13 +64,13 @@ _TIED = {
 
 WORDS = "bert/embeddings/word_embeddings"
 _OPTIMIZER_STATE = re.compile(
-    r"/(adam|lamb|Lamb|LAMB)_[mv]$|/(Adam|Lamb|LAMB)\w*?(_1)?$|(^|/)(beta[12]_power|global_step)$"
+    r"/(adam|lamb)_[mv]$|/(Adam|Lamb|LAMB)\w*$|(^|/)(beta[12]_power|global_step)$"
 )
 _ENCODER = ("bert/embeddings/", "bert/encoder/")
 
 
 def is_optimizer_state(name: str) -> bool:
-    """True for Adam's and LAMB's slots and `global_step`: no part of the model."""
+    """True for Adam's and LAMB's slots and `global_step`, under any scope: no part of the model."""
     return _OPTIMIZER_STATE.search(name) is not None
 
 

@@ -13,6 +13,7 @@ from bert_tf.checkpoints.names import is_optimizer_state
 
 _WORDS = re.compile(r"(?:(?P<scope>.+)/)?embeddings/word_embeddings")
 _AVERAGE = "/ExponentialMovingAverage"
+_ENCODER = re.compile(r"(embeddings|encoder|pooler)/")
 _HEADS = re.compile(r"(cls|crf)/|output_(weights|bias)($|/)")
 
 
@@ -45,9 +46,8 @@ def plan(names: Collection[str]) -> Plan:
     scope = _scope(sources)
     if scope in (None, "bert"):
         return Plan(sources, tuple(notes))
-    outer = re.sub(r"(^|/)bert$", "", scope)
     notes.append(f"scope {scope!r} read as 'bert'")
-    renamed = {_google_name(name, scope, outer): source for name, source in sources.items()}
+    renamed = {_google_name(name, scope): source for name, source in sources.items()}
     if len(renamed) < len(sources):
         lost = sorted(sources.keys() - renamed.values())
         raise ValueError(f"without the scope {scope!r}, {lost[0]} bears another tensor's name")
@@ -67,9 +67,14 @@ def _scope(names: Collection[str]) -> str | None:
     return found[0]
 
 
-def _google_name(name: str, scope: str, outer: str) -> str:
-    inside = name.removeprefix(f"{scope}/") if scope else name
-    if (scope and inside != name) or re.match(r"(embeddings|encoder|pooler)/", name):
-        return f"bert/{inside}"
-    rest = name.removeprefix(f"{outer}/") if outer else name
-    return rest if _HEADS.match(rest) or is_optimizer_state(rest) else name
+def _google_name(name: str, scope: str) -> str:
+    """Without the scope, or without what stands before it: heads may be inside or beside."""
+    for front in (scope, scope.rpartition("/")[0]):
+        rest = name.removeprefix(f"{front}/") if front else name
+        if front and rest == name:
+            continue
+        if front == scope and _ENCODER.match(rest):
+            return f"bert/{rest}"
+        if _HEADS.match(rest) or is_optimizer_state(rest):
+            return rest
+    return name
