@@ -113,12 +113,19 @@ class BertConfig:
         return cls(**known, extra=values)
 
     @classmethod
-    def from_json_file(cls, json_file: filesystem.StrPath) -> BertConfig:
-        """The config in `json_file`; errors name the file."""
+    def from_json_file(cls, json_file: filesystem.StrPath, of_paddle: bool = False) -> BertConfig:
+        """The config in `json_file`; errors name the file.
+
+        Args:
+          json_file: bert_config.json, config.json, ...
+          of_paddle: whether it describes weights of PaddlePaddle's: then "gelu" is the erf form,
+            and what is not said is as there.
+        """
         try:
             values = json.loads(filesystem.read_bytes(json_file))
-            if os.path.basename(json_file) == _ERNIE_FILE and isinstance(values, dict):
-                values = _from_paddle(values)  # its keys are Google's
+            of_paddle = of_paddle or os.path.basename(json_file) == _ERNIE_FILE
+            if of_paddle and isinstance(values, dict):
+                values = _from_paddle(_translated(values))
             return cls.from_dict(values)
         except ValueError as error:
             raise ValueError(f"{json_file}: {error}") from error

@@ -103,6 +103,19 @@ def test_ernies_vocabulary_of_numbered_lines(tmp_path):
     assert load_vocab(odd) == {"a": 0, "b c": 1, "": 2}
 
 
+@pytest.mark.parametrize("name", ["config.json", "bert_config.json", "model_config.json"])
+def test_weights_of_paddle_mean_paddles_defaults(tmp_path, name):
+    for file in ("ernie.pdparams", "vocab.txt"):
+        shutil.copy(FAMILIES / "ernie_1" / file, tmp_path)
+    shutil.copy(FAMILIES / "ernie_1" / "ernie_config.json", tmp_path / name)
+    expected = checkpoints.config_of(checkpoints.locate(FAMILIES / "ernie_1"))
+    assert checkpoints.from_pretrained(tmp_path)[0] == expected
+    values = json.loads((tmp_path / name).read_text())
+    (tmp_path / name).write_text(json.dumps(values | {"hidden_act": "gelu", "layer_norm_eps": 0.1}))
+    config = checkpoints.config_of(checkpoints.locate(tmp_path))
+    assert (config.hidden_act, config.layer_norm_eps) == ("gelu_erf", 0.1)
+
+
 def test_a_cased_module_of_tf_hub(tmp_path, original):
     """Its vocabulary and do_lower_case are the module's own, whatever the letters say."""
     module = tf.Module()

@@ -156,9 +156,10 @@ def config_of(place: Location) -> BertConfig | None:
     """
     from bert_tf.config import BertConfig
 
+    kind = location.kind_of(place.weights or "")
     if place.config_file is not None:
-        return BertConfig.from_json_file(place.config_file)
-    if place.weights is None or location.kind_of(place.weights) != location.GOOGLE:
+        return BertConfig.from_json_file(place.config_file, of_paddle=kind == location.PADDLE)
+    if place.weights is None or kind != location.GOOGLE:
         return None
     from bert_tf.checkpoints import families
 

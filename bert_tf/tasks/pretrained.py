@@ -93,9 +93,9 @@ def _bert_config(
     config: ModelFlags, place: checkpoints.Location, source: str | None
 ) -> tuple[BertConfig, str]:
     """The config, and the file that it is from: its own, or a SavedModel's weights."""
-    file = config.bert_config_file or place.config_file
-    if file is None and (by_weights := checkpoints.config_of(place)):
-        return by_weights, place.weights
+    file = config.bert_config_file
+    if file is None and (found := checkpoints.config_of(place)):
+        return found, place.config_file or place.weights
     _check_there("bert_config_file", file, source)
     return BertConfig.from_json_file(file), file
 
