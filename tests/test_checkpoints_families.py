@@ -222,6 +222,21 @@ def test_two_encoders_of_model_garden_are_refused(tmp_path, original):
         checkpoints.read(prefix)
 
 
+def test_optimizers_of_model_garden_are_left_out_and_counted(tmp_path, original):
+    module = tf.Module()
+    module.words = tf.Variable(
+        original["bert/embeddings/word_embeddings"], name="word_embeddings/embeddings"
+    )
+    optimizer = tf.compat.v1.train.AdamOptimizer()
+    optimizer.apply_gradients([(tf.ones_like(module.words), module.words)])
+    saver = tf.train.Checkpoint(model=module, optimizer=optimizer)
+    prefix = saver.write(str(tmp_path / "model.ckpt-1"))
+    found = checkpoints.contents(prefix)
+    assert found.notes == ("2 of the optimizer's tensors left out",)
+    assert "bert/embeddings/word_embeddings" in found.tensors
+    assert checkpoints.global_step(prefix) == 0
+
+
 def test_other_object_based_checkpoints_are_refused(tmp_path):
     prefix = tf.train.Checkpoint(v=tf.Variable([1.0])).write(str(tmp_path / "model.ckpt-1"))
     with pytest.raises(ValueError, match="holds no BERT of Model Garden's: its variables are"):

@@ -36,7 +36,9 @@ def read(weights: str, optimizer_state: bool = True) -> Contents:
 
         saved = weights.endswith(location.SAVED_VARIABLES)
         family = "SavedModel (TF-Hub)" if saved else "TensorFlow Model Garden"
-        return Contents(model_garden.read(weights), family)
+        slots = model_garden.count_slots(weights)
+        notes = (f"{slots} of the optimizer's tensors left out",) if slots else ()
+        return Contents(model_garden.read(weights), family, notes)
     try:
         plan = scopes.plan(google.tensor_names(weights))
     except ValueError as error:

@@ -61,7 +61,8 @@ def verify(prefix: str) -> None:
 
 def global_step(prefix: str) -> int:
     """The step of training at which it was written; 0 where the file does not say."""
-    open_file, by_name = _open(prefix)
+    open_file = reader(prefix)
+    by_name = open_file.get_variable_to_shape_map()
     return int(open_file.get_tensor("global_step")) if "global_step" in by_name else 0
 
 

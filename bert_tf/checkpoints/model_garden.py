@@ -22,6 +22,7 @@ from bert_tf.checkpoints.files import damaged, staged
 from bert_tf.checkpoints.names import Renamer, is_optimizer_state
 from bert_tf.config import BertConfig
 
+_SLOT = ".OPTIMIZER_SLOT"
 _GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 _LAYER = "bert/encoder/layer_{i}"
 # (Google, the variable's name at Model Garden, the attributes that lead to it in its BertEncoderV2;
@@ -149,8 +150,13 @@ def variables(prefix: str) -> dict[str, str]:
         attribute.checkpoint_key: attribute.full_name
         for node in graph.nodes
         for attribute in node.attributes
-        if attribute.checkpoint_key in present and ".OPTIMIZER_SLOT" not in attribute.checkpoint_key
+        if attribute.checkpoint_key in present and _SLOT not in attribute.checkpoint_key
     }
+
+
+def count_slots(prefix: str) -> int:
+    """How many tensors are an optimizer's, which `read` leaves out."""
+    return sum(_SLOT in key for key in google.reader(prefix).get_variable_to_shape_map())
 
 
 def stored_case(prefix: str) -> bool | None:
