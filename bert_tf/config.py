@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,6 +23,9 @@ _ACTIVATION_ALIASES = {
     None: "linear",
 }
 _HUGGING_FACE_KEYS = frozenset({"architectures", "model_type", "transformers_version"})
+_PADDLE_KEYS = frozenset({"init_class", "init_args", "paddlenlp_version"})
+_ERNIE_FILE = "ernie_config.json"
+_PADDLE_LAYER_NORM_EPS = 1e-5  # where a config does not say, which Paddle's own do not
 _HUGGING_FACE_TYPE_VOCAB_SIZE = 2  # the default of transformers.BertConfig; Google's is 16
 
 
@@ -45,6 +49,7 @@ class BertConfig:
       type_vocab_size: number of segment types.
       initializer_range: standard deviation of the truncated normal initializer.
       layer_norm_eps: added to the variance in every LayerNorm.
+      task_type_vocab_size: number of task types, ERNIE's; 0 for models without, which is BERT.
 
     Raises:
       ValueError: on an impossible combination of sizes or an unknown activation.
@@ -62,6 +67,7 @@ class BertConfig:
     type_vocab_size: int = 16
     initializer_range: float = 0.02
     layer_norm_eps: float = 1e-12
+    task_type_vocab_size: int = 0
     extra: Mapping[str, Any] = dataclasses.field(default_factory=dict, repr=False, hash=False)
 
     def __post_init__(self) -> None:
@@ -76,6 +82,9 @@ class BertConfig:
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise ValueError(f"{name}={value!r} must be a positive whole number")
+        tasks = self.task_type_vocab_size
+        if not isinstance(tasks, int) or isinstance(tasks, bool) or tasks < 0:
+            raise ValueError(f"task_type_vocab_size={tasks!r} must be a whole number")
         if self.hidden_size % self.num_attention_heads:
             raise ValueError(
                 f"hidden_size={self.hidden_size} is not a multiple of "
@@ -91,21 +100,33 @@ class BertConfig:
         """A config from Google's or Hugging Face's keys; the latter's "gelu" is the erf form."""
         if not isinstance(json_object, Mapping):
             raise ValueError(f"a BERT config is a JSON object, not {json_object!r:.40}")
-        values = dict(json_object)
+        values = _translated(json_object)
         if "vocab_size" not in values:
             raise ValueError(
                 f"a BERT config needs vocab_size; the keys found are {', '.join(sorted(values))}"
             )
         if _HUGGING_FACE_KEYS & values.keys():
             values = _from_hugging_face(values)
+        if not values.pop("use_task_id", False):
+            values.pop("task_type_vocab_size", None)
         known = {name: values.pop(name) for name in _FIELDS if name in values}
         return cls(**known, extra=values)
 
     @classmethod
-    def from_json_file(cls, json_file: filesystem.StrPath) -> BertConfig:
-        """The config in `json_file`; errors name the file."""
+    def from_json_file(cls, json_file: filesystem.StrPath, of_paddle: bool = False) -> BertConfig:
+        """The config in `json_file`; errors name the file.
+
+        Args:
+          json_file: bert_config.json, config.json, ...
+          of_paddle: whether it describes weights of PaddlePaddle's: then "gelu" is the erf form,
+            and what is not said is as there.
+        """
         try:
-            return cls.from_dict(json.loads(filesystem.read_bytes(json_file)))
+            values = json.loads(filesystem.read_bytes(json_file))
+            of_paddle = of_paddle or os.path.basename(json_file) == _ERNIE_FILE
+            if of_paddle and isinstance(values, dict):
+                values = _from_paddle(_translated(values))
+            return cls.from_dict(values)
         except ValueError as error:
             raise ValueError(f"{json_file}: {error}") from error
 
@@ -114,6 +135,10 @@ class BertConfig:
         values = {**self.extra, **{name: getattr(self, name) for name in _FIELDS}}
         if self.layer_norm_eps == BertConfig.layer_norm_eps:
             del values["layer_norm_eps"]
+        if self.task_type_vocab_size:
+            values["use_task_id"] = True
+        else:
+            del values["task_type_vocab_size"]
         return values
 
     def to_json_string(self) -> str:
@@ -123,24 +148,71 @@ class BertConfig:
     def to_hf_dict(self) -> dict[str, Any]:
         """The same model as Hugging Face's `config.json` describes it."""
         activation = {"gelu": "gelu_new", "gelu_erf": "gelu"}.get(self.hidden_act, self.hidden_act)
+        ernie = self.task_type_vocab_size > 0
         return {
             **self.to_dict(),
-            "architectures": ["BertModel"],
+            "architectures": ["ErnieModel" if ernie else "BertModel"],
             "hidden_act": activation,
             "layer_norm_eps": self.layer_norm_eps,
-            "model_type": "bert",
+            "model_type": "ernie" if ernie else "bert",
         }
 
 
 def _from_hugging_face(values: dict[str, Any]) -> dict[str, Any]:
     """Google's meaning of a Hugging Face config; without the keys that say whose it is."""
-    for key, expected in (("model_type", "bert"), ("position_embedding_type", "absolute")):
-        if values.get(key, expected) != expected:
-            raise ValueError(f"{key}={values[key]!r} is not supported; only {expected!r} is")
+    for key, known in (
+        ("model_type", ("bert", "ernie")),
+        ("position_embedding_type", ("absolute",)),
+    ):
+        if values.get(key, known[0]) not in known:
+            raise ValueError(
+                f"{key}={values[key]!r} is not supported; only {' and '.join(known)} is"
+            )
     if values.setdefault("hidden_act", "gelu") == "gelu":
         values["hidden_act"] = "gelu_erf"
     values.setdefault("type_vocab_size", _HUGGING_FACE_TYPE_VOCAB_SIZE)
     return {key: value for key, value in values.items() if key not in _HUGGING_FACE_KEYS}
+
+
+# KerasHub's words for what Google's config says.
+_KERAS_HUB = {
+    "vocabulary_size": "vocab_size",
+    "num_layers": "num_hidden_layers",
+    "num_heads": "num_attention_heads",
+    "hidden_dim": "hidden_size",
+    "intermediate_dim": "intermediate_size",
+    "max_sequence_length": "max_position_embeddings",
+    "num_segments": "type_vocab_size",
+}
+
+
+def _translated(json_object: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys of a config of KerasHub or PaddleNLP as Google's; those of any other as they are."""
+    values = dict(json_object)
+    if values.get("class_name") == "BertBackbone" and isinstance(values.get("config"), Mapping):
+        theirs = values["config"]
+        values = {ours: theirs[name] for name, ours in _KERAS_HUB.items() if name in theirs}
+        dropout = theirs.get("dropout", BertConfig.hidden_dropout_prob)
+        return values | {"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout}
+    paddle = (_PADDLE_KEYS | {"sent_type_vocab_size"}) & values.keys()
+    while isinstance(values.get("init_args"), list) and values["init_args"]:
+        if not isinstance(values["init_args"][0], Mapping):
+            break
+        values = dict(values["init_args"][0])  # a head's arguments; the first is the encoder's
+    return _from_paddle(values) if paddle else values
+
+
+def _from_paddle(values: dict[str, Any]) -> dict[str, Any]:
+    """A config of ERNIE's own releases or of PaddleNLP: LayerNorm's epsilon is Paddle's."""
+    if values.get("hidden_act") == "gelu":
+        values["hidden_act"] = "gelu_erf"
+    if "sent_type_vocab_size" in values:  # ERNIE 2.0
+        values["type_vocab_size"] = values.pop("sent_type_vocab_size")
+    values.setdefault("layer_norm_eps", _PADDLE_LAYER_NORM_EPS)
+    values.setdefault("type_vocab_size", _HUGGING_FACE_TYPE_VOCAB_SIZE)
+    values.setdefault("intermediate_size", 4 * values.get("hidden_size", BertConfig.hidden_size))
+    dropped = _PADDLE_KEYS | _HUGGING_FACE_KEYS
+    return {key: value for key, value in values.items() if key not in dropped}
 
 
 _FIELDS = tuple(field.name for field in dataclasses.fields(BertConfig) if field.name != "extra")

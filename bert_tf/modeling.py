@@ -44,6 +44,10 @@ class Embeddings(Block):
         self.position_embeddings = self._table(
             "position_embeddings", config.max_position_embeddings
         )
+        if config.task_type_vocab_size:  # ERNIE 3.0's
+            self.task_type_embeddings = self._table(
+                "task_type_embeddings", config.task_type_vocab_size
+            )
         super().build()
 
     def _table(self, name: str, rows: int):
@@ -76,6 +80,8 @@ class Embeddings(Block):
             # by the norm of a matrix, not of a row for each token.
             table = tf.reshape(table, table.shape)
             positions = tf.gather(table, position_ids)  # [B, F, E]
+        if self.config.task_type_vocab_size:
+            positions += self.task_type_embeddings[:1]  # of task 0, as ERNIE is fine-tuned
         x = tf.reshape(words + segments + positions, [-1, self.config.hidden_size])
         return self.dropout(self.layer_norm(x), training=training)  # [B*F, E]
 

@@ -45,6 +45,8 @@ def sequence_output(weights, config, input_ids, input_mask, segment_ids):
     length = input_ids.shape[1]
     x = get("embeddings/word_embeddings")[input_ids]
     x = x + get("embeddings/token_type_embeddings")[segment_ids]
+    if "bert/embeddings/task_type_embeddings" in weights:
+        x = x + get("embeddings/task_type_embeddings")[0]
     x = norm(x + get("embeddings/position_embeddings")[:length], "embeddings")
     mask = (1.0 - input_mask[:, None, None, :]) * -10000.0
     for i in range(config.num_hidden_layers):

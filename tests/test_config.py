@@ -98,7 +98,10 @@ def test_to_hf_dict_and_back(activation):
         ({"hidden_size": "768"}, "hidden_size='768' must be a positive whole number"),
         ({"hidden_dropout_prob": 1.0}, r"hidden_dropout_prob=1.0 must be in \[0, 1\)"),
         ({"hidden_dropout_prob": None}, r"hidden_dropout_prob=None must be in \[0, 1\)"),
-        ({"model_type": "roberta"}, "model_type='roberta' is not supported; only 'bert'"),
+        (
+            {"model_type": "roberta"},
+            "model_type='roberta' is not supported; only bert and ernie is",
+        ),
         (
             {"model_type": "bert", "position_embedding_type": "relative_key"},
             "position_embedding_type='relative_key' is not supported",

@@ -291,7 +291,7 @@ def test_unknown_tokens_are_named(tmp_path):
     [
         (b"[PAD]\n[UNK]\n[CLS]\n", r"vocab.txt lacks \[SEP\].*vocab.txt that belongs"),
         (b"", r"lacks \[PAD\], \[UNK\], \[CLS\], \[SEP\]"),
-        (b"[PAD]\t0\n[CLS]\t1\n", r"token<TAB>id.*keep the first column"),
+        (b"[PAD]\t7\n[CLS]\t1\n", r"token<TAB>id.*keep the first column"),
         (b"[PAD]\n\xff\xfe\n", "vocab.txt is not UTF-8"),
     ],
 )

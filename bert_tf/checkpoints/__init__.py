@@ -1,13 +1,15 @@
 """Checkpoints of every kind under one set of names, Google's.
 
 `read` gives arrays, `load` puts them into a model, `from_pretrained` makes the model, `save`
-writes one of three formats. Imports of TensorFlow wait until one of them is called.
+writes one of four formats. Imports of TensorFlow wait until one of them is called.
 """
 
 from __future__ import annotations
 
 import os
 from typing import TYPE_CHECKING
+
+from absl import logging
 
 from bert_tf.checkpoints import location
 from bert_tf.checkpoints.labels import saved_labels, saved_task
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     import keras
     import numpy as np
 
+    from bert_tf.checkpoints.families import Contents
     from bert_tf.config import BertConfig
     from bert_tf.modeling import BertModel
     from bert_tf.tokenization import Tokenizer
@@ -27,6 +30,8 @@ __all__ = [
     "LoadReport",
     "Location",
     "architecture",
+    "config_of",
+    "contents",
     "from_pretrained",
     "global_step",
     "load",
@@ -50,24 +55,28 @@ def read(path: str | os.PathLike[str], optimizer_state: bool = True) -> dict[str
       DamagedCheckpointError: a file is truncated or corrupted; the message names it.
       ValueError: there is no checkpoint, or it is refused; the message says why.
     """
+    return contents(path, optimizer_state).tensors
+
+
+def contents(path: str | os.PathLike[str], optimizer_state: bool = True) -> Contents:
+    """As `read`, with the family, and what was found that is not the family's own way.
+
+    Raises:
+      ValueError: as `read`.
+    """
+    from bert_tf.checkpoints import families
+
+    return families.read(_weights(path), optimizer_state)
+
+
+def _weights(path: str | os.PathLike[str]) -> str:
     weights = locate(path).weights
     if weights is None:
         raise ValueError(
-            f"{os.fspath(path)} holds no weights; bert_model.ckpt.index, model.safetensors, "
-            "pytorch_model.bin and *.weights.h5 were looked for"
+            f"{os.fspath(path)} holds no weights; bert_model.ckpt.index, saved_model.pb, "
+            "model.safetensors, pytorch_model.bin, *.h5 and *.pdparams were looked for"
         )
-    kind = location.format_of(weights) or location.GOOGLE
-    if kind == location.HUGGING_FACE:
-        from bert_tf.checkpoints import huggingface
-
-        return huggingface.read(weights)
-    if kind == location.KERAS:
-        from bert_tf.checkpoints import keras_h5
-
-        return keras_h5.read(weights)
-    from bert_tf.checkpoints import google
-
-    return google.read(weights, optimizer_state)
+    return weights
 
 
 def load(
@@ -87,7 +96,8 @@ def load(
     """
     from bert_tf.checkpoints.loading import assign
 
-    return assign(model, read(path, optimizer_state=False), os.fspath(path), allow_partial)
+    found = contents(path, optimizer_state=False)
+    return assign(model, found.tensors, os.fspath(path), allow_partial, found.notes)
 
 
 def architecture(path: str | os.PathLike[str]) -> tuple[BertConfig, Tokenizer]:
@@ -99,13 +109,14 @@ def architecture(path: str | os.PathLike[str]) -> tuple[BertConfig, Tokenizer]:
       ValueError: one is missing or they do not fit each other; the message names it.
     """
     from bert_tf import tokenization
-    from bert_tf.config import BertConfig
 
     place = locate(path)
-    config_file = _present(path, place.config_file, "bert_config.json or config.json")
+    config = config_of(place)
+    if config is None:
+        raise ValueError(_absent(path, "bert_config.json or config.json"))
     wanted = f"{location.VOCAB_FILE} or {location.SPM_MODEL_FILE}"
-    _present(path, place.vocab_file or place.spm_model_file, wanted)
-    config = BertConfig.from_json_file(config_file)
+    if not place.tokenizer_file:
+        raise ValueError(_absent(path, wanted))
     tokenizer = tokenization.create_tokenizer(
         **place.tokenizer_file,
         do_lower_case=bool(place.do_lower_case),
@@ -129,16 +140,34 @@ def from_pretrained(
     from bert_tf.checkpoints.loading import assign
 
     config, tokenizer = architecture(path)
-    tensors = read(path, optimizer_state=False)
-    model = modeling.BertModel(config, add_pooler="bert/pooler/dense/kernel" in tensors)
-    assign(model, tensors, os.fspath(path))
+    found = contents(path, optimizer_state=False)
+    model = modeling.BertModel(config, add_pooler="bert/pooler/dense/kernel" in found.tensors)
+    assign(model, found.tensors, os.fspath(path))
+    for note in found.notes:
+        logging.info("%s: %s", os.fspath(path), note)
     return config, tokenizer, model
 
 
-def _present(path: str | os.PathLike[str], file: str | None, wanted: str) -> str:
-    if file is None:
-        raise ValueError(f"{os.fspath(path)} has no {wanted} beside its weights; put it there")
-    return file
+def config_of(place: Location) -> BertConfig | None:
+    """The config beside the weights; of a SavedModel, which has none, what its weights say.
+
+    Raises:
+      ValueError: the file is no BERT's config, or the weights do not tell.
+    """
+    from bert_tf.config import BertConfig
+
+    kind = location.kind_of(place.weights or "")
+    if place.config_file is not None:
+        return BertConfig.from_json_file(place.config_file, of_paddle=kind == location.PADDLE)
+    if place.weights is None or kind != location.GOOGLE:
+        return None
+    from bert_tf.checkpoints import families
+
+    return families.saved_model_config(place.weights)
+
+
+def _absent(path: str | os.PathLike[str], wanted: str) -> str:
+    return f"{os.fspath(path)} has no {wanted} beside its weights; put it there"
 
 
 def global_step(path: str | os.PathLike[str]) -> int:
@@ -146,6 +175,6 @@ def global_step(path: str | os.PathLike[str]) -> int:
     from bert_tf.checkpoints import google
 
     weights = locate(path).weights
-    if weights is None or location.format_of(weights) not in (None, location.GOOGLE):
+    if weights is None or location.kind_of(weights) != location.GOOGLE:
         return 0
     return google.global_step(weights)

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 
 from bert_tf import checkpoints
 from bert_tf.checkpoints import location, names
-from bert_tf.config import BertConfig
 
 
 def convert(
@@ -22,8 +21,8 @@ def convert(
     Args:
       source: as `checkpoints.read`.
       target: as the path of `checkpoints.save`.
-      format: "google", "huggingface" or "keras"; by default what the target's name says.
-      strip_optimizer: leave Adam's slots and global_step out, as the last two formats always do.
+      format: one of `location.FORMATS`; by default what the target's name says.
+      strip_optimizer: leave Adam's slots and global_step out, as all but Google's always do.
 
     Returns:
       What was done, for people.
@@ -38,31 +37,30 @@ def convert(
             f"--to={target} does not say the format; add --format={'|'.join(location.FORMATS)}, or "
             "end it in .ckpt, .safetensors or .weights.h5"
         )
-    place = location.locate(source)
-    tensors = checkpoints.read(source)
-    dropped = 0
-    if strip_optimizer or format != location.GOOGLE:
-        model = {name: x for name, x in tensors.items() if not names.is_optimizer_state(name)}
-        dropped = len(tensors) - len(model)
-        tensors = model
+    place, found = location.locate(source), checkpoints.contents(source)
+    config = checkpoints.config_of(place)
+    stripped = strip_optimizer or format != location.GOOGLE
+    tensors = dict(found.tensors)
+    for name in filter(names.is_optimizer_state, found.tensors if stripped else ()):
+        del tensors[name]
     path = checkpoints.save(
         tensors,
         target,
         format,
-        config=BertConfig.from_json_file(place.config_file) if place.config_file else None,
+        config=config,
         **place.tokenizer_file,
         do_lower_case=place.do_lower_case,
         keep_special_tokens=place.keep_special_tokens,
         labels=checkpoints.saved_labels(source),
         task=checkpoints.saved_task(source),
     )
+    dropped = len(found.tensors) - len(tensors)
     slots = f", without {dropped} of the optimizer's state" if dropped else ""
-    lines = [f"{path}: {len(tensors)} tensors{slots}"]
+    lines = [f"{path}: {len(tensors)} tensors{slots}, from {found.family}", *found.notes]
     if place.do_lower_case is not None:
         lines.append(f"do_lower_case={place.do_lower_case}: {place.case_reason}")
-    for part, found in (("config", place.config_file), ("vocabulary", place.tokenizer_file)):
-        if not found:
-            lines.append(f"no {part} beside {source}, so none was written")
+    absent = ["config"] * (config is None) + ["vocabulary"] * (not place.tokenizer_file)
+    lines += [f"no {part} beside {source}, so none was written" for part in absent]
     return "\n".join(lines)
 
 

@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bert_tf import checkpoints, cli
-from bert_tf.config import BertConfig
 from bert_tf.tokenization import create_tokenizer
 
 if TYPE_CHECKING:
@@ -31,11 +30,12 @@ def diff(a: str, b: str) -> str:
 
 
 def _configs(a: str, b: str) -> Iterator[str]:
-    files = [checkpoints.locate(path).config_file for path in (a, b)]
-    if None in files:
-        yield f"config: {' and '.join(f or 'none' for f in files)} cannot be compared"
+    places = [checkpoints.locate(path) for path in (a, b)]
+    configs = [checkpoints.config_of(place) for place in places]
+    if None in configs:
+        yield f"config: {' and '.join(p.config_file or 'none' for p in places)} cannot be compared"
         return
-    first, second = (BertConfig.from_json_file(file).to_dict() for file in files if file)
+    first, second = (config.to_dict() for config in configs if config)
     for key in sorted(first.keys() | second.keys()):
         if first.get(key) != second.get(key):
             yield f"config {key}: {first.get(key)!r} and {second.get(key)!r}"

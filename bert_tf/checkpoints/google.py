@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -22,14 +22,35 @@ from bert_tf.checkpoints.names import is_optimizer_state
 _OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 
 
-def read(prefix: str, optimizer_state: bool = True) -> dict[str, np.ndarray]:
+def tensor_names(prefix: str) -> list[str]:
+    """The names in a checkpoint's index; raises as `read` does."""
+    return sorted(_open(prefix)[1])
+
+
+def is_object_based(prefix: str) -> bool:
+    """Whether `tf.train.Checkpoint` or `tf.saved_model.save` wrote it; raises as `read` does."""
+    return _OBJECT_GRAPH in reader(prefix).get_variable_to_shape_map()
+
+
+def read(
+    prefix: str, optimizer_state: bool = True, sources: Mapping[str, str] | None = None
+) -> dict[str, np.ndarray]:
     """All tensors of a checkpoint by name; without slots and global_step on request.
+
+    Args:
+      prefix: without the ending of one of its files.
+      optimizer_state: as `checkpoints.read`.
+      sources: only these, name in the result -> name in the file; their own names by default.
 
     Raises:
       DamagedCheckpointError: a file is missing, truncated, or fails its checksums.
       ValueError: not a name-based checkpoint.
     """
-    return dict(_tensors(prefix, optimizer_state))
+    if sources is None:
+        return dict(_tensors(prefix, optimizer_state))
+    names = {source: name for name, source in sources.items()}
+    wanted = {x for x in names if optimizer_state or not is_optimizer_state(names[x])}
+    return {names[name]: tensor for name, tensor in _tensors(prefix, True, wanted)}
 
 
 def verify(prefix: str) -> None:
@@ -40,8 +61,9 @@ def verify(prefix: str) -> None:
 
 def global_step(prefix: str) -> int:
     """The step of training at which it was written; 0 where the file does not say."""
-    reader, by_name = _open(prefix)
-    return int(reader.get_tensor("global_step")) if "global_step" in by_name else 0
+    open_file = reader(prefix)
+    by_name = open_file.get_variable_to_shape_map()
+    return int(open_file.get_tensor("global_step")) if "global_step" in by_name else 0
 
 
 def write(
@@ -85,34 +107,54 @@ def _data_files(prefix: str) -> list[str]:
 
 def _open(prefix: str) -> tuple[Any, dict[str, list[int]]]:
     """A reader and the shapes by name."""
-    index = f"{prefix}.index"
-    size(index)
-    try:
-        reader = tf.compat.v1.train.NewCheckpointReader(prefix)
-        by_name = reader.get_variable_to_shape_map()
-    except Exception as error:  # the reader raises OpError, IndexError, RuntimeError, ...
-        raise damaged(index, error) from error
+    open_file = reader(prefix)
+    by_name = open_file.get_variable_to_shape_map()
     if _OBJECT_GRAPH in by_name:
         raise ValueError(
             f"{prefix} was written by tf.train.Checkpoint, whose names depend on the program that "
             "wrote it; write it there with tf.compat.v1.train.Saver or as .safetensors"
         )
-    return reader, by_name
+    return open_file, by_name
 
 
-def _tensors(prefix: str, optimizer_state: bool) -> Iterator[tuple[str, np.ndarray]]:
-    reader, by_name = _open(prefix)
+def reader(prefix: str) -> Any:
+    """TensorFlow's reader of a checkpoint; a `DamagedCheckpointError` if it cannot be opened."""
+    index = f"{prefix}.index"
+    size(index)
+    try:
+        opened = tf.compat.v1.train.NewCheckpointReader(prefix)
+        opened.get_variable_to_shape_map()
+    except Exception as error:  # the reader raises OpError, IndexError, RuntimeError, ...
+        raise damaged(index, error) from error
+    return opened
+
+
+def _tensors(
+    prefix: str, optimizer_state: bool, wanted: Collection[str] | None = None
+) -> Iterator[tuple[str, np.ndarray]]:
+    open_file, by_name = _open(prefix)
+    yield from tensors(prefix, open_file, by_name, optimizer_state, wanted)
+
+
+def tensors(
+    prefix: str,
+    open_file: Any,
+    by_name: Mapping[str, list[int]],
+    optimizer_state: bool = True,
+    wanted: Collection[str] | None = None,
+) -> Iterator[tuple[str, np.ndarray]]:
+    """The tensors of an open checkpoint one by one, all of `by_name` or those `wanted`."""
     data_files = _data_files(prefix)
     if not data_files:
         raise damaged(f"{prefix}.data-00000-of-00001", "the file is missing")
-    types = reader.get_variable_to_dtype_map()
+    types = open_file.get_variable_to_dtype_map()
     needed = sum(math.prod(shape) * types[name].size for name, shape in by_name.items())
     present = sum(map(size, data_files))
     if needed > present:
         raise damaged(data_files[0], f"{present} bytes of data where {needed} are indexed")
-    for name in sorted(by_name):
+    for name in sorted(by_name if wanted is None else wanted):
         if optimizer_state or not is_optimizer_state(name):
             try:
-                yield name, reader.get_tensor(name)
+                yield name, open_file.get_tensor(name)
             except Exception as error:  # as above
                 raise damaged(data_files[0], f"tensor {name}: {error}") from error

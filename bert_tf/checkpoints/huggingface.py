@@ -6,6 +6,7 @@ package checks the header against the file's size before it takes memory.
 
 from __future__ import annotations
 
+import collections
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,7 @@ import safetensors.numpy
 
 from bert_tf import filesystem
 from bert_tf.checkpoints import names, pytorch
+from bert_tf.checkpoints.families import Contents
 from bert_tf.checkpoints.files import damaged, size, staged
 from bert_tf.checkpoints.labels import default_labels
 from bert_tf.checkpoints.location import is_plain_name
@@ -44,15 +46,25 @@ def read(path: str) -> dict[str, np.ndarray]:
       DamagedCheckpointError: a file is missing, truncated or not what its name says.
       ValueError: a malicious pickle or shard name, or a quantized model.
     """
+    return contents(path).tensors
+
+
+def contents(path: str) -> Contents:
+    """As `read`, with the family (ERNIE's conversion is one) and a note of narrower numbers."""
     tensors = _read_shards(path) if path.endswith(_INDEX) else _read_file(path)
-    tensors = {
-        name: tensor.astype(np.float32) if tensor.dtype.name in _FLOATS else tensor
-        for name, tensor in tensors.items()
-    }
+    kinds = collections.Counter(
+        tensor.dtype.name for tensor in tensors.values() if tensor.dtype.name in _FLOATS
+    )
+    notes = tuple(f"{count} tensors are {kind}, read as float32" for kind, count in kinds.items())
+    ernie = any(name.startswith("ernie.") for name in tensors)
+    for name in list(tensors):  # one after the other: both kinds of all would take twice the memory
+        if tensors[name].dtype.name in _FLOATS:
+            tensors[name] = tensors[name].astype(np.float32)
     try:
-        return names.from_hugging_face(tensors)
+        renamed = names.from_hugging_face(tensors)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
+    return Contents(renamed, "Hugging Face (ERNIE)" if ernie else "Hugging Face", notes)
 
 
 def _read_file(path: str) -> dict[str, np.ndarray]:
@@ -120,9 +132,10 @@ def _config_json(
     config: BertConfig, tensors: Mapping[str, np.ndarray], labels: Sequence[str] | None
 ) -> bytes:
     values = config.to_hf_dict()
-    values["architectures"] = [
-        next(name for needed, name in _ARCHITECTURES if set(needed) <= tensors.keys())
-    ]
+    name = next(name for needed, name in _ARCHITECTURES if set(needed) <= tensors.keys())
+    if values["model_type"] == "ernie":
+        name = name.replace("Bert", "Ernie")
+    values["architectures"] = [name]
     if "output_bias" in tensors:
         count = len(tensors["output_bias"])
         if labels and len(labels) != count:

@@ -14,22 +14,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bert_tf import checkpoints, cli
-from bert_tf.checkpoints import location, names
-from bert_tf.config import BertConfig
+from bert_tf.checkpoints import names
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from bert_tf.config import BertConfig
     from bert_tf.tokenization import Tokenizer
 
 Shapes = Mapping[str, tuple[int, ...]]
 
-_FAMILIES = {
-    location.GOOGLE: "TensorFlow 1 (google-research/bert)",
-    location.HUGGING_FACE: "Hugging Face",
-    location.KERAS: "Keras weights of bert_tf",
-}
-_WORDS = "bert/embeddings/word_embeddings"
 _POOLER = "bert/pooler/dense/kernel"
 # What a variable says is there, and for what it is.
 _HEADS = {
@@ -48,16 +42,16 @@ def inspect(path: str) -> str:
       ValueError: as `checkpoints.read`.
     """
     place = checkpoints.locate(path)
-    tensors = checkpoints.read(path)
+    found = checkpoints.contents(path)
+    tensors = found.tensors
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    kind = (location.format_of(place.weights) if place.weights else None) or location.GOOGLE
     config, problem = _config(place)
     tokenizer, mismatch = _tokenizer(path, place)
     lines = [
         ("weights", place.weights),
-        ("family", _FAMILIES[kind]),
+        ("family", found.family),
         ("sizes", _sizes(shapes)),
-        ("config", place.config_file or "none"),
+        ("config", place.config_file or ("by the weights" if config else "none")),
         ("parameters", _parameters(shapes)),
         ("numbers", _numbers(tensors)),
         ("heads", ", ".join(_heads(shapes)) or "none"),
@@ -68,6 +62,7 @@ def inspect(path: str) -> str:
         lines.append(("task", ", ".join(f"{key} {value}" for key, value in task.items())))
     if labels := checkpoints.saved_labels(path):
         lines.append(("labels", ", ".join(labels)))
+    lines += [("found", note) for note in found.notes]
     odd = [problem, mismatch, *_oddities(shapes, config, tokenizer)]
     lines += [("odd", text) for text in odd if text]
     return "\n".join(f"{title:<12}{text}" for title, text in lines)
@@ -75,10 +70,10 @@ def inspect(path: str) -> str:
 
 def _config(place: checkpoints.Location) -> tuple[BertConfig | None, str | None]:
     """The config, or what is wrong with it."""
-    if place.config_file is None:
-        return None, "there is no bert_config.json or config.json beside the weights"
     try:
-        return BertConfig.from_json_file(place.config_file), None
+        config = checkpoints.config_of(place)
+        absent = "there is no bert_config.json or config.json beside the weights"
+        return config, None if config else absent
     except ValueError as error:
         return None, str(error)
 
@@ -95,30 +90,10 @@ def _tokenizer(path: str, place: checkpoints.Location) -> tuple[Tokenizer | None
         return None, str(error)
 
 
-def sizes(shapes: Shapes) -> dict[str, int]:
-    """What the weights themselves say of the architecture, under the names of `BertConfig`."""
-    found: dict[str, int] = {}
-    tables = {
-        "vocab_size": _WORDS,
-        "max_position_embeddings": "bert/embeddings/position_embeddings",
-        "type_vocab_size": "bert/embeddings/token_type_embeddings",
-    }
-    for key, name in tables.items():
-        if name in shapes:
-            found[key] = shapes[name][0]
-    if _WORDS in shapes:
-        found["hidden_size"] = shapes[_WORDS][1]
-    inner = "bert/encoder/layer_0/intermediate/dense/kernel"
-    if inner in shapes:
-        found["intermediate_size"] = shapes[inner][1]
-    layers = {m[1] for name in shapes if (m := re.match(r"bert/encoder/layer_(\d+)/", name))}
-    if layers:
-        found["num_hidden_layers"] = len(layers)
-    return found
-
-
 def _sizes(shapes: Shapes) -> str:
-    return ", ".join(f"{key} {value}" for key, value in sizes(shapes).items()) or "no BERT in it"
+    return (
+        ", ".join(f"{key} {value}" for key, value in names.sizes(shapes).items()) or "no BERT in it"
+    )
 
 
 def _parameters(shapes: Shapes) -> str:
@@ -145,7 +120,7 @@ def _optimizer(shapes: Shapes, path: str) -> str:
     slots = sum(names.is_optimizer_state(name) for name in shapes)
     if not slots:
         return "none"
-    kind = "LAMB" if any(name.endswith("/lamb_m") for name in shapes) else "Adam"
+    kind = "LAMB" if any(re.search(r"/lamb\w*$", name, re.I) for name in shapes) else "Adam"
     return f"{kind}, {slots} tensors, step {checkpoints.global_step(path)}"
 
 
@@ -159,7 +134,7 @@ def _vocabulary(place: checkpoints.Location, tokenizer: Tokenizer | None) -> str
 def _oddities(
     shapes: Shapes, config: BertConfig | None, tokenizer: Tokenizer | None
 ) -> Iterator[str]:
-    found = sizes(shapes)
+    found = names.sizes(shapes)
     for key, value in found.items():
         said = getattr(config, key, value)
         if said != value:

@@ -26,12 +26,11 @@ from bert_tf.modeling import BertModel
 _NAME, _DIGEST, _COUNT = "bert_tf_name", "bert_tf_sha256", "bert_tf_count"
 
 
-def read(path: str) -> dict[str, np.ndarray]:
-    """Weights under Google's names, from a file that `write` wrote.
+def read(path: str) -> dict[str, np.ndarray] | None:
+    """Weights under Google's names, from a file that `write` wrote; None if another wrote it.
 
     Raises:
       DamagedCheckpointError: the file is missing, truncated or corrupted.
-      ValueError: it was written by other means, so the names are not known.
     """
     file_size = size(path)
     tensors: dict[str, np.ndarray] = {}
@@ -44,11 +43,8 @@ def read(path: str) -> dict[str, np.ndarray]:
                         tensors[name] = _contents(dataset, name, file_size)
         except Exception as error:  # h5py raises OSError, KeyError, RuntimeError, ...
             raise damaged(path, error) from error
-    if count is None:
-        raise ValueError(
-            f"{path} bears none of Google's names: it was written by Keras alone; load it with "
-            "model.load_weights and write it with bert_tf.checkpoints.save"
-        )
+    if count is None and not tensors:
+        return None
     if len(tensors) != count:
         raise damaged(path, f"{len(tensors)} tensors where {count} were written")
     return tensors

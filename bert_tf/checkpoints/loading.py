@@ -37,8 +37,11 @@ def assign(
     tensors: Mapping[str, np.ndarray],
     source: str,
     allow_partial: bool = False,
+    notes: tuple[str, ...] = (),
 ) -> LoadReport:
-    """Sets a model's weights from tensors under Google's names; `source` is for messages.
+    """Sets a model's weights from tensors under Google's names.
+
+    `source` is for messages, and `notes` for the report.
 
     Raises:
       ValueError: the encoder is not completely there, or (even with `allow_partial`) not at all.
@@ -57,7 +60,7 @@ def assign(
     found = sum(sizes[name] for name in loaded if name in sizes)
     percent = 100 * found / max(1, sum(sizes.values()))
     report = LoadReport(
-        source, tuple(loaded), tuple(missing), tuple(unexpected), mismatched, percent
+        source, tuple(loaded), tuple(missing), tuple(unexpected), mismatched, percent, notes
     )
     if found == 0 or not (allow_partial or sizes.keys() <= set(loaded)):
         raise ValueError(incomplete(report))

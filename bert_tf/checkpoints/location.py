@@ -1,7 +1,8 @@
 """Where a checkpoint's weights, config and vocabulary lie, in whichever layout it has.
 
-Google's release folder, Hugging Face's (sentence-transformers' included), an output_dir of ours,
-or a prefix or file with the rest beside it. Nothing but names and small files is read.
+Google's release folder, Hugging Face's (sentence-transformers' included), ERNIE's, a SavedModel's,
+KerasHub's, an output_dir of ours, or a prefix or file with the rest beside it. Nothing but names
+and small files is read.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ from absl import logging
 from bert_tf import filesystem
 from bert_tf.vocabulary import load_vocab
 
-GOOGLE, HUGGING_FACE, KERAS = "google", "huggingface", "keras"
-FORMATS = (GOOGLE, HUGGING_FACE, KERAS)
+GOOGLE, HUGGING_FACE, KERAS, MODEL_GARDEN = "google", "huggingface", "keras", "model_garden"
+FORMATS = (GOOGLE, HUGGING_FACE, KERAS, MODEL_GARDEN)
+PADDLE = "paddle"  # which is read only
 
 STATE_FILE = "checkpoint"  # TensorFlow's note of the latest checkpoint in a folder
 BEST_FILE = "best_checkpoint.json"  # a run's note of its best checkpoint
@@ -34,20 +36,34 @@ CONFIG_FILES = {
     GOOGLE: ("bert_config.json", "config.json"),
     HUGGING_FACE: ("config.json", "bert_config.json"),
     KERAS: ("bert_config.json", "config.json"),
+    PADDLE: ("model_config.json", "ernie_config.json", "config.json", "bert_config.json"),
 }
 DEFAULT_NAMES = {
     GOOGLE: "bert_model.ckpt",
     HUGGING_FACE: "model.safetensors",
     KERAS: "model.weights.h5",
+    MODEL_GARDEN: "bert_model.ckpt",
 }
 _HUGGING_FACE_NAMES = (  # the first that is there
     "model.safetensors",
     "model.safetensors.index.json",
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
+    "tf_model.h5",
+    "model_state.pdparams",
 )
 _HUGGING_FACE_ENDINGS = (".safetensors", ".bin", ".pt", ".pth", ".index.json")
-_KERAS_ENDING = ".weights.h5"
+_KERAS_ENDING = ".weights.h5"  # what is written; others write any .h5, or an archive
+_KERAS_ENDINGS = (".h5", ".hdf5", ".keras")
+_PADDLE_ENDING = ".pdparams"
+_SAVED_MODEL_FILE = "saved_model.pb"
+SAVED_VARIABLES = os.path.join("variables", "variables")
+# In which folders beside the weights the vocabulary may be, and what it is called there.
+_VOCAB_FILES = (
+    VOCAB_FILE,
+    os.path.join("assets", VOCAB_FILE),  # TF-Hub
+    _KERAS_HUB_VOCAB := os.path.join("assets", "tokenizer", "vocabulary.txt"),
+)
 # Hugging Face's names of tokenizers that are as Google's.
 _SAME_TOKENIZERS = re.compile(r"(Bert|DistilBert|Electra)Tokenizer(Fast)?")
 _SAME_SPM_TOKENIZERS = re.compile(r"AlbertTokenizer(Fast)?")
@@ -96,6 +112,13 @@ def format_of(path: str) -> str | None:
     return GOOGLE if re.search(r"\.ckpt(-\d+)?$", path) else None
 
 
+def kind_of(path: str) -> str:
+    """Which module reads a file, or a prefix that has no telling end."""
+    if path.endswith(_KERAS_ENDINGS):
+        return KERAS
+    return PADDLE if path.endswith(_PADDLE_ENDING) else format_of(path) or GOOGLE
+
+
 def locate(path: str | os.PathLike[str]) -> Location:
     """Finds the parts of a checkpoint.
 
@@ -112,15 +135,20 @@ def locate(path: str | os.PathLike[str]) -> Location:
     path = os.fspath(path)
     if weights := weights_at(path):
         folder = os.path.dirname(path)
+        if weights.endswith(SAVED_VARIABLES) and _first(
+            parent := os.path.dirname(folder), (_SAVED_MODEL_FILE,)
+        ):
+            folder = parent
     elif filesystem.is_dir(path):
         folder = _transformer_folder(path)
         weights = _weights_in(folder)
     else:
         raise ValueError(
             f"no checkpoint at {path}: neither a folder, nor a prefix with {path}.index, nor a "
-            f"file ending in {', '.join((*_HUGGING_FACE_ENDINGS, _KERAS_ENDING))}"
+            f"file ending in "
+            f"{', '.join((*_HUGGING_FACE_ENDINGS, *_KERAS_ENDINGS, _PADDLE_ENDING))}"
         )
-    kind = (format_of(weights) if weights else None) or GOOGLE
+    kind = kind_of(weights) if weights else GOOGLE
     vocab_file, spm_model_file = _vocabulary(folder)
     return Location(
         weights,
@@ -140,7 +168,7 @@ def _first(folder: str, names: tuple[str, ...]) -> str | None:
 
 def _vocabulary(folder: str) -> tuple[str | None, str | None]:
     """The files of WordPiece and of SentencePiece; where both lie, what tokenizer_class says."""
-    vocab_file, spm_model_file = _first(folder, (VOCAB_FILE,)), _first(folder, (SPM_MODEL_FILE,))
+    vocab_file, spm_model_file = _first(folder, _VOCAB_FILES), _first(folder, (SPM_MODEL_FILE,))
     if vocab_file and spm_model_file:
         kind = str(_tokenizer_config(folder)[1].get("tokenizer_class"))
         return (
@@ -167,7 +195,7 @@ def weights_at(path: str) -> str | None:
     prefix = re.sub(r"\.(index|meta|data-\d{5}-of-\d{5})$", "", path)
     if filesystem.is_file(f"{prefix}.index"):
         return prefix
-    return path if format_of(path) in (HUGGING_FACE, KERAS) and filesystem.is_file(path) else None
+    return path if kind_of(path) != GOOGLE and filesystem.is_file(path) else None
 
 
 def _transformer_folder(folder: str) -> str:
@@ -195,13 +223,16 @@ def _weights_in(folder: str) -> str | None:
     for name in [*_best_name(folder), *state_names(folder)]:
         if filesystem.is_file(os.path.join(folder, f"{name}.index")):
             return os.path.join(folder, name)
+    if _first(folder, (_SAVED_MODEL_FILE,)):
+        return os.path.join(folder, SAVED_VARIABLES)
     # What is hidden is another program's, or an interrupted save's.
     files = [name for name in filesystem.list_dir(folder) if not name.startswith(".")]
     names = [name.removesuffix(".index") for name in files if name.endswith(".index")]
     names = names or [name for name in _HUGGING_FACE_NAMES if name in files][:1]
-    names = names or [name for name in files if name.endswith((".safetensors", _KERAS_ENDING))]
-    if DEFAULT_NAMES[GOOGLE] in names:
-        names = [DEFAULT_NAMES[GOOGLE]]
+    for endings in ((".safetensors", _KERAS_ENDING), (*_KERAS_ENDINGS, _PADDLE_ENDING)):
+        names = names or [name for name in files if name.endswith(endings)]
+    for usual in (DEFAULT_NAMES[GOOGLE], DEFAULT_NAMES[KERAS]):
+        names = [usual] if usual in names else names
     if len(names) > 1:
         raise ValueError(f"{folder} holds several checkpoints ({', '.join(names)}); name one")
     return os.path.join(folder, names[0]) if names else None
@@ -247,7 +278,7 @@ def _tokenizer_settings(
     lower, reason = (
         (bool(values["do_lower_case"]), f"do_lower_case in {tokenizer_file}")
         if "do_lower_case" in values
-        else _likely_case(folder, vocab_file, spm_model_file)
+        else _stored_case(folder, vocab_file) or _likely_case(folder, vocab_file, spm_model_file)
     )
     differences = _spm_differences if spm_model_file else _differences
     for difference in differences(values, lower):
@@ -286,6 +317,21 @@ def _spm_differences(values: dict[str, Any], do_lower_case: bool | None) -> Iter
 @functools.cache
 def _warn_once(message: str) -> None:
     logging.warning("%s", message)
+
+
+def _stored_case(folder: str, vocab_file: str | None) -> tuple[bool, str] | None:
+    """What a KerasHub preset, or a SavedModel, says of its tokenizer; None for any other."""
+    if vocab_file == os.path.join(folder, _KERAS_HUB_VOCAB):
+        file = os.path.join(folder, "tokenizer.json")
+        values = read_json(file, dict).get("config") if filesystem.is_file(file) else None
+        lower = values.get("lowercase") if isinstance(values, dict) else None
+        return (lower, f"lowercase in {file}") if isinstance(lower, bool) else None
+    if vocab_file and _first(folder, (_SAVED_MODEL_FILE,)):
+        from bert_tf.checkpoints.model_garden import stored_case
+
+        lower = stored_case(os.path.join(folder, SAVED_VARIABLES))
+        return None if lower is None else (lower, f"do_lower_case in {folder}")
+    return None
 
 
 def _likely_case(

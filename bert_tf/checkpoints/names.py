@@ -40,6 +40,7 @@ RENAMES: tuple[tuple[str, str], ...] = (
     ("bert/embeddings/word_embeddings", "bert.embeddings.word_embeddings.weight"),
     ("bert/embeddings/position_embeddings", "bert.embeddings.position_embeddings.weight"),
     ("bert/embeddings/token_type_embeddings", "bert.embeddings.token_type_embeddings.weight"),
+    ("bert/embeddings/task_type_embeddings", "bert.embeddings.task_type_embeddings.weight"),
     *((f"{scope}/kernel", f"{_dotted(scope)}.weight") for scope in _DENSE),
     *((f"{scope}/bias", f"{_dotted(scope)}.bias") for scope in _DENSE),
     *((f"{scope}/gamma", f"{_dotted(scope)}.weight") for scope in _NORM),
@@ -61,12 +62,15 @@ _TIED = {
     "cls.predictions.decoder.bias": "cls/predictions/output_bias",
 }
 
-_OPTIMIZER_STATE = re.compile(r"/(adam|lamb)_[mv]$|/Adam(_1)?$|^beta[12]_power$|^global_step$")
+WORDS = "bert/embeddings/word_embeddings"
+_OPTIMIZER_STATE = re.compile(
+    r"/(adam|lamb)_[mv]$|/(Adam|Lamb|LAMB)\w*$|(^|/)(beta[12]_power|global_step)$"
+)
 _ENCODER = ("bert/embeddings/", "bert/encoder/")
 
 
 def is_optimizer_state(name: str) -> bool:
-    """True for Adam's and LAMB's slots and `global_step`: no part of the model."""
+    """True for Adam's and LAMB's slots and `global_step`, under any scope: no part of the model."""
     return _OPTIMIZER_STATE.search(name) is not None
 
 
@@ -75,7 +79,30 @@ def is_encoder(name: str) -> bool:
     return name.startswith(_ENCODER)
 
 
-class _Renamer:
+def sizes(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
+    """What the weights themselves say of the architecture, under the names of `BertConfig`."""
+    found: dict[str, int] = {}
+    tables = {
+        "vocab_size": WORDS,
+        "max_position_embeddings": "bert/embeddings/position_embeddings",
+        "type_vocab_size": "bert/embeddings/token_type_embeddings",
+        "task_type_vocab_size": "bert/embeddings/task_type_embeddings",
+    }
+    for key, name in tables.items():
+        if name in shapes:
+            found[key] = shapes[name][0]
+    if WORDS in shapes:
+        found["hidden_size"] = shapes[WORDS][1]
+    inner = "bert/encoder/layer_0/intermediate/dense/kernel"
+    if inner in shapes:
+        found["intermediate_size"] = shapes[inner][1]
+    layers = {m[1] for name in shapes if (m := re.match(r"bert/encoder/layer_(\d+)/", name))}
+    if layers:
+        found["num_hidden_layers"] = len(layers)
+    return found
+
+
+class Renamer:
     """One direction of the table; `{i}` stands for a layer's number on both sides."""
 
     def __init__(self, pairs: Iterable[tuple[str, str]]):
@@ -86,7 +113,7 @@ class _Renamer:
     def __call__(self, name: str) -> str | None:
         if name in self._exact:
             return self._exact[name]
-        number = re.search(r"layer[._](\d+)", name)
+        number = re.search(r"layers?[._](\d+)", name)
         if number is None:
             return None
         template = name[: number.start(1)] + "{i}" + name[number.end(1) :]
@@ -94,12 +121,16 @@ class _Renamer:
         return target and target.replace("{i}", number[1])
 
 
-to_hugging_face = _Renamer(RENAMES)
-_from_hugging_face = _Renamer((theirs, ours) for ours, theirs in RENAMES)
+to_hugging_face = Renamer(RENAMES)
+_from_hugging_face = Renamer((theirs, ours) for ours, theirs in RENAMES)
 
 
 def _modern(name: str) -> str:
-    """A Hugging Face name as it is written today: `bert.` in front, LayerNorm.weight/.bias."""
+    """A Hugging Face name as it is written today: `bert.` in front, LayerNorm.weight/.bias.
+
+    `ernie.` counts as `bert.`: the model is the same.
+    """
+    name = re.sub(r"^ernie\.", "bert.", name)
     if name.startswith(("embeddings.", "encoder.", "pooler.")):
         name = f"bert.{name}"
     return re.sub(
@@ -134,7 +165,8 @@ def from_hugging_face(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray
                 "give a checkpoint in floating point"
             )
         else:
-            result[ours] = np.ascontiguousarray(tensor.T) if ours.endswith("/kernel") else tensor
+            # A view: whoever copies it into a variable, or writes it, turns it on the way.
+            result[ours] = tensor.T if ours.endswith("/kernel") else tensor
     for name, tensor in rest.items():
         tied = _TIED.get(name, name)
         if tied not in result:
@@ -152,9 +184,10 @@ def to_hugging_face_tensors(tensors: Mapping[str, np.ndarray]) -> dict[str, np.n
     """
     model = {name: x for name, x in tensors.items() if not is_optimizer_state(name)}
     bare = all(name.startswith("bert/") for name in model)
+    scope = "ernie." if "bert/embeddings/task_type_embeddings" in model else "bert."
     result = {}
     for name, tensor in model.items():
         theirs = to_hugging_face(name) or name
-        theirs = theirs.removeprefix("bert.") if bare else theirs
+        theirs = re.sub(r"^bert\.", "" if bare else scope, theirs)
         result[theirs] = np.ascontiguousarray(tensor.T if name.endswith("/kernel") else tensor)
     return result

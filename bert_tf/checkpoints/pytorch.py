@@ -162,7 +162,7 @@ def _array(name: Any, tensor: Any) -> np.ndarray:
     return tensor.array()
 
 
-def _unpickle(unpickler: _Unpickler, file: Any) -> Any:
+def unpickle(unpickler: pickle.Unpickler, file: Any) -> Any:
     """Loads the next pickle in `file`, after a look at its opcodes that runs none.
 
     The unpickler keeps its memo in a list as long as the largest index, whatever that is.
@@ -189,7 +189,7 @@ def _read_zip(file: BinaryIO) -> Any:
             raise ValueError("the numbers are big-endian")
         program = io.BytesIO(contents("data.pkl"))
         unpickler = _Unpickler(program)
-        state = _unpickle(unpickler, program)
+        state = unpickle(unpickler, program)
         for storage in unpickler.storages.values():
             storage.data = np.frombuffer(contents(f"data/{storage.key}"), storage.dtype)
             if storage.data.size != storage.count:
@@ -201,14 +201,14 @@ def _read_legacy(file: BinaryIO) -> Any:
     data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
     def header() -> Any:
-        return _unpickle(_Unpickler(data), data)
+        return unpickle(_Unpickler(data), data)
 
     if header() != _LEGACY_MAGIC or header() != _LEGACY_PROTOCOL:
         raise ValueError("this is no file of PyTorch's")
     if header().get("little_endian") is not True:
         raise ValueError("the numbers are big-endian")
     unpickler = _Unpickler(data)
-    state = _unpickle(unpickler, data)
+    state = unpickle(unpickler, data)
     for key in header():
         storage = unpickler.storages[key]
         count = int.from_bytes(data.read(8), "little")

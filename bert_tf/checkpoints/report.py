@@ -24,6 +24,7 @@ class LoadReport:
       unexpected: entries of the file that the model has no variable for.
       mismatched: (name, the model's shape, the file's shape): newly initialised.
       encoder_percent: the share of the encoder's parameters (embeddings and layers) loaded.
+      notes: what was found in the file that is not its family's own way, such as a scope in front.
     """
 
     source: str
@@ -32,6 +33,7 @@ class LoadReport:
     unexpected: tuple[str, ...]
     mismatched: tuple[tuple[str, tuple[int, ...], tuple[int, ...]], ...]
     encoder_percent: float
+    notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         shapes = [f"{name} {ours} here, {theirs} there" for name, ours, theirs in self.mismatched]
@@ -51,6 +53,7 @@ class LoadReport:
             lines.append(
                 f"  {title:<15}{count:>4}" + (f"  {note}: {_some(names)}" if names else "")
             )
+        lines += [f"  {note}" for note in self.notes]
         return "\n".join(lines)
 
 

@@ -1,4 +1,4 @@
-"""Writing checkpoints: one call for three formats."""
+"""Writing checkpoints: one call for four formats."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from bert_tf import filesystem
 from bert_tf.checkpoints import location
+from bert_tf.vocabulary import plain_contents
 
 if TYPE_CHECKING:
     import keras
@@ -34,8 +35,9 @@ def save(
       source: a model, or arrays or variables under Google's names.
       path: a prefix ending in `.ckpt` or `.ckpt-N` ("google"), a file ending in `.safetensors`
         ("huggingface") or `.weights.h5` ("keras"), or else a folder, for the usual name.
-      format: "google", "huggingface" or "keras". Only Google's keeps an optimizer's state.
-      config: written beside the weights; a model's own if not given. The last two formats need it.
+      format: "google", "huggingface", "keras" or "model_garden" (object-based; its files end as
+        Google's). Only Google's keeps an optimizer's state.
+      config: written beside the weights; a model's own if not given. All but Google's need it.
       labels, task: noted beside the weights if given, in labels.json (a classifier's; also in
         config.json) and task.json (see `saved_task`).
       tokenizer_settings: arguments of `create_tokenizer`: vocab_file or spm_model_file is copied
@@ -53,21 +55,42 @@ def save(
     beside = _small_files(labels, task, **tokenizer_settings)
     if config is not None and format != location.HUGGING_FACE:
         beside[_CONFIG_FILE] = config.to_json_string().encode()
-    if format == location.GOOGLE:
-        from bert_tf.checkpoints import google
-
-        google.write(path, _tensors(source), beside)
-    elif config is None:
+    if config is None and format != location.GOOGLE:
         raise ValueError(f"{path}: writing {format} weights needs the config; pass config=")
-    elif format == location.HUGGING_FACE:
-        from bert_tf.checkpoints import huggingface
-
-        huggingface.write(path, _tensors(source), config, beside, labels)
-    else:
-        from bert_tf.checkpoints import keras_h5
-
-        keras_h5.write(path, source, config, beside)
+    _WRITERS[format](path, source, config, beside, labels)
     return path
+
+
+def _write_google(path: str, source: Any, _config: Any, beside: Any, _labels: Any) -> None:
+    from bert_tf.checkpoints import google
+
+    google.write(path, _tensors(source), beside)
+
+
+def _write_hugging_face(path: str, source: Any, config: Any, beside: Any, labels: Any) -> None:
+    from bert_tf.checkpoints import huggingface
+
+    huggingface.write(path, _tensors(source), config, beside, labels)
+
+
+def _write_keras(path: str, source: Any, config: Any, beside: Any, _labels: Any) -> None:
+    from bert_tf.checkpoints import keras_h5
+
+    keras_h5.write(path, source, config, beside)
+
+
+def _write_model_garden(path: str, source: Any, config: Any, beside: Any, _labels: Any) -> None:
+    from bert_tf.checkpoints import model_garden
+
+    model_garden.write(path, _tensors(source), config, beside)
+
+
+_WRITERS = {
+    location.GOOGLE: _write_google,
+    location.HUGGING_FACE: _write_hugging_face,
+    location.KERAS: _write_keras,
+    location.MODEL_GARDEN: _write_model_garden,
+}
 
 
 def save_description(
@@ -105,7 +128,7 @@ def _small_files(
     files = {}
     settings: dict[str, Any] = {}
     if vocab_file is not None:
-        files[location.VOCAB_FILE] = filesystem.read_bytes(vocab_file)
+        files[location.VOCAB_FILE] = plain_contents(vocab_file)
     if spm_model_file is not None:
         files[location.SPM_MODEL_FILE] = filesystem.read_bytes(spm_model_file)
         settings["tokenizer_class"] = location.SPM_TOKENIZER_CLASS
@@ -135,6 +158,7 @@ def _tensors(source: keras.layers.Layer | Mapping[str, Any]) -> Mapping[str, Any
 def _target(path: str, format: str) -> str:
     """`path`; where its ending does not name the format it is a folder, for the usual name."""
     is_folder = not location.weights_at(path) and filesystem.is_dir(path)
-    if location.format_of(path) == format and not is_folder:
+    named = location.GOOGLE if format == location.MODEL_GARDEN else format
+    if location.format_of(path) == named and not is_folder:
         return path
     return os.path.join(path, location.DEFAULT_NAMES[format])

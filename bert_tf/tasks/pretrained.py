@@ -52,18 +52,11 @@ def architecture(
     Raises:
       ValueError: one of them is nowhere to be found, or they do not fit together or the flags.
     """
-    beside = os.path.dirname(config.bert_config_file or "") if source is None else None
-    try:
-        place = checkpoints.locate(source or beside or config.output_dir)
-    except ValueError as error:
-        given = "bert_config_file" if beside else "init_checkpoint"
-        raise ValueError(f"--{given}={getattr(config, given)}: {error}") from error
-    config_file = config.bert_config_file or place.config_file
-    _check_there("bert_config_file", config_file, source)
+    place = _place(config, source)
+    bert_config, config_file = _bert_config(config, place, source)
     name, file = _tokenizer_file(config, place)
     if file is not None or needs_tokenizer:
         _check_there(name, file, source)
-    bert_config = BertConfig.from_json_file(config_file)
     positions = bert_config.max_position_embeddings
     if config.max_seq_length > positions:
         raise ValueError(
@@ -85,6 +78,26 @@ def architecture(
     kept = ", special tokens kept" if tokenizer.keep_special_tokens else ""
     print(f"Model: {config_file}; vocabulary: {file}, {case} ({reason}){kept}", flush=True)
     return bert_config, tokenizer
+
+
+def _place(config: ModelFlags, source: str | None) -> checkpoints.Location:
+    beside = os.path.dirname(config.bert_config_file or "") if source is None else None
+    try:
+        return checkpoints.locate(source or beside or config.output_dir)
+    except ValueError as error:
+        given = "bert_config_file" if beside else "init_checkpoint"
+        raise ValueError(f"--{given}={getattr(config, given)}: {error}") from error
+
+
+def _bert_config(
+    config: ModelFlags, place: checkpoints.Location, source: str | None
+) -> tuple[BertConfig, str]:
+    """The config, and the file that it is from: its own, or a SavedModel's weights."""
+    file = config.bert_config_file
+    if file is None and (found := checkpoints.config_of(place)):
+        return found, place.config_file or place.weights
+    _check_there("bert_config_file", file, source)
+    return BertConfig.from_json_file(file), file
 
 
 def _tokenizer_file(config: ModelFlags, place: checkpoints.Location) -> tuple[str, str | None]:

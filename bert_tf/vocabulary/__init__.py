@@ -24,9 +24,27 @@ def load_vocab(vocab_file: str | PathLike[str]) -> dict[str, int]:
 
     Lines end at "\\n" alone: the Chinese vocabulary holds U+2028, where `str.splitlines` would
     break. Whitespace around a token is no part of it; of a repeated token the last line counts.
+    ERNIE's lines are `token<TAB>id`, with the ids 0, 1, ...: there the token ends at the tab.
 
     Raises: ValueError if the file is not UTF-8, OSError if it cannot be read; both name it.
     """
+    lines, _ = _lines(vocab_file)
+    return {line.strip(): index for index, line in enumerate(lines)}
+
+
+def plain_contents(vocab_file: str | PathLike[str]) -> bytes:
+    """The file as it is, or ERNIE's without the ids: as every other program reads a vocabulary.
+
+    Raises: as `load_vocab`.
+    """
+    lines, numbered = _lines(vocab_file)
+    if numbered:
+        return "".join(f"{line}\n" for line in lines).encode()
+    return filesystem.read_bytes(vocab_file)
+
+
+def _lines(vocab_file: str | PathLike[str]) -> tuple[list[str], bool]:
+    """The lines without their ids, and whether they had any."""
     try:
         lines = filesystem.read_bytes(vocab_file).decode("utf-8").split("\n")
     except UnicodeDecodeError as error:
@@ -36,7 +54,10 @@ def load_vocab(vocab_file: str | PathLike[str]) -> dict[str, int]:
         ) from None
     if not lines[-1]:
         del lines[-1]
-    return {line.strip(): index for index, line in enumerate(lines)}
+    parts = [line.rstrip("\r").rpartition("\t") for line in lines]
+    if len(parts) > 1 and all(x[1:] == ("\t", str(index)) for index, x in enumerate(parts)):
+        return [token for token, _, _ in parts], True
+    return lines, False
 
 
 def validate_vocab_size(
