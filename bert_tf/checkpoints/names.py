@@ -65,6 +65,7 @@ _TIED = {
 WORDS = "bert/embeddings/word_embeddings"
 _OPTIMIZER_STATE = re.compile(
     r"/(adam|lamb)_[mv]$|/(Adam|Lamb|LAMB)\w*$|(^|/)(beta[12]_power|global_step)$"
+    r"|^loss_scale(_good_steps)?$"
 )
 _ENCODER = ("bert/embeddings/", "bert/encoder/")
 
