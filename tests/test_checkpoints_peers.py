@@ -1,7 +1,7 @@
 """Other programs load what is written here: `-m slow`, and environments of their own.
 
-BERT_TF_TRANSFORMERS names a Python that has transformers and torch, BERT_TF_MODEL_GARDEN one with
-tf-models-official; a test whose variable is not set is skipped.
+BERT_TF_TRANSFORMERS names a Python that has transformers and torch (the extra `peers`),
+BERT_TF_MODEL_GARDEN one with tf-models-official; a test whose variable is not set is skipped.
 """
 
 import json

@@ -194,7 +194,7 @@ ELSEWHERE_COMMANDS = [
     command
     for text in ELSEWHERE
     for command in re.findall(r"python (run_\w+\.py (?:.*\\\n)*.*)", text)
-    if "--distribution_strategy" in command or "--use_tpu" in command
+    if any(x in command for x in ("--distribution_strategy", "--use_tpu", "downloads/MODEL"))
 ]
 
 
