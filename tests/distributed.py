@@ -43,7 +43,8 @@ def ports(count):
 
 def start(command, log, tasks=(), task=None):
     """Starts a command as a task of a cluster; its output goes to a file."""
-    environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "2"}
+    # gRPC would ask a proxy for localhost, where one is set.
+    environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "2", "no_proxy": "localhost,127.0.0.1"}
     if task is not None:
         kind, index = task
         cluster = {"cluster": tasks, "task": {"type": kind, "index": index}}
