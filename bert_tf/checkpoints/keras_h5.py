@@ -1,7 +1,7 @@
 """`.weights.h5`: what Keras's `load_weights` reads, and Google's names beside it.
 
 Keras finds weights by where they sit in a model's layers. So that they can also be read without
-the model, each dataset bears two attributes: Google's name and a digest of its contents.
+the model, each dataset bears two attributes: Google's name and a checksum of its contents.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
+import google_crc32c
 import h5py
 import keras
 import numpy as np
@@ -23,7 +24,8 @@ from bert_tf.checkpoints.names import is_optimizer_state
 from bert_tf.config import BertConfig
 from bert_tf.modeling import BertModel
 
-_NAME, _DIGEST, _COUNT = "bert_tf_name", "bert_tf_sha256", "bert_tf_count"
+_NAME, _CHECKSUM, _COUNT = "bert_tf_name", "bert_tf_crc32c", "bert_tf_count"
+_BLOCK = 1 << 20  # bytes
 
 
 def read(path: str) -> dict[str, np.ndarray] | None:
@@ -54,7 +56,7 @@ def _contents(dataset: h5py.Dataset, name: str, file_size: int) -> np.ndarray:
     if dataset.external or dataset.is_virtual or dataset.nbytes > file_size:
         raise ValueError(f"{name} is not in this file")
     tensor = dataset[()]
-    if _digest(tensor, name) != dataset.attrs[_DIGEST]:
+    if _checksum(tensor, name) != dataset.attrs[_CHECKSUM]:
         raise ValueError(f"{name} does not match its checksum")
     return tensor
 
@@ -109,16 +111,30 @@ def _add_names(path: str, weights: Mapping[str, np.ndarray]) -> None:
             tensor = dataset[()]
             if alike := names[_digest(tensor)]:
                 name = dataset.attrs[_NAME] = alike.pop()
-                dataset.attrs[_DIGEST] = _digest(tensor, name)
+                dataset.attrs[_CHECKSUM] = _checksum(tensor, name)
         file.attrs[_COUNT] = len(weights)
     if left := [name for group in names.values() for name in group]:
         raise ValueError(f"Keras did not write {', '.join(left[:5])}")
 
 
-def _digest(tensor: np.ndarray, name: str = "") -> str:
-    digest = hashlib.sha256(f"{name} {tensor.dtype.str} {tensor.shape} ".encode())
+def _heading(tensor: np.ndarray, name: str) -> bytes:
+    return f"{name} {tensor.dtype.str} {tensor.shape} ".encode()
+
+
+def _checksum(tensor: np.ndarray, name: str) -> int:
+    """CRC-32C, as Google's format has; of blocks, because the library wants a copy of each."""
+    contents = memoryview(np.ascontiguousarray(tensor).reshape(-1)).cast("B")
+    checksum = google_crc32c.value(_heading(tensor, name))
+    for start in range(0, len(contents), _BLOCK):
+        checksum = google_crc32c.extend(checksum, bytes(contents[start : start + _BLOCK]))
+    return checksum
+
+
+def _digest(tensor: np.ndarray) -> bytes:
+    """The same for what is the same, and for nothing else."""
+    digest = hashlib.sha256(_heading(tensor, ""))
     digest.update(np.ascontiguousarray(tensor).data)
-    return digest.hexdigest()
+    return digest.digest()
 
 
 def _model_for(weights: Mapping[str, np.ndarray], config: BertConfig) -> keras.Model:
