@@ -79,7 +79,7 @@ def start_workers(command, folder, count=2):
     ]
 
 
-def finish(processes, folder, seconds=120):
+def finish(processes, folder, seconds=300):
     """Waits for all; their exit codes. What still runs after that time is killed."""
     try:
         return [process.wait(seconds) for process in processes]

@@ -134,7 +134,7 @@ def questions(tmp_path_factory):
     return flags, question_answering.run(run), folder / "one"
 
 
-def wait_for(path, processes, seconds=90):
+def wait_for(path, processes, seconds=240):
     deadline = time.monotonic() + seconds
     while not path.exists():
         assert time.monotonic() < deadline, f"{path} does not come"
