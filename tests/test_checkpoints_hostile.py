@@ -4,6 +4,7 @@ No crash, no hang, and no more memory than a small file deserves: the readers ru
 their own, whose address space is limited once all libraries are loaded.
 """
 
+import json
 import pickle
 import resource
 import shutil
@@ -11,18 +12,21 @@ import struct
 import subprocess
 import sys
 import tracemalloc
+import zipfile
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
+import safetensors.numpy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bert_tf import checkpoints
+from bert_tf import checkpoints, heads
 from bert_tf.checkpoints import google, keras_families, keras_h5, model_garden  # noqa: F401 (now)
 from bert_tf.checkpoints.files import DamagedCheckpointError
 from bert_tf.checkpoints.pytorch import UnsafePickleError
+from bert_tf.config import BertConfig
 
 GOLDEN = Path(__file__).parent / "golden" / "checkpoints"
 FAMILIES = GOLDEN / "families"
@@ -43,6 +47,34 @@ FILES = {  # family -> the file that is damaged
     "ERNIE 1": FAMILIES / "ernie_1" / "ernie.pdparams",
     "ERNIE 3": FAMILIES / "ernie_3" / "model_state.pdparams",
 }
+
+
+def keras_archive(folder):
+    path = folder / "model.keras"
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("config.json", "{}")
+        file.write(FILES["KerasHub"], "model.weights.h5")
+    return path
+
+
+def own_keras_file(folder):
+    model = heads.classifier(BertConfig(9, 4, 1, 2, 8), 2)
+    return Path(checkpoints.save(model, folder, "keras"))
+
+
+def shards(folder):
+    tensors = safetensors.numpy.load_file(FILES["safetensors"])
+    names = sorted(tensors)
+    parts = {"a.safetensors": names[::2], "b.safetensors": names[1::2]}
+    for file, part in parts.items():
+        safetensors.numpy.save_file({name: tensors[name] for name in part}, folder / file)
+    weight_map = {name: file for file, part in parts.items() for name in part}
+    path = folder / "model.safetensors.index.json"
+    path.write_text(json.dumps({"weight_map": weight_map}), "utf-8")
+    return path
+
+
+MADE = {"keras archive": keras_archive, "weights.h5": own_keras_file, "shard index": shards}
 LIMIT = 64 << 20  # bytes; the largest of these files has 0.1 MB
 
 
@@ -54,6 +86,10 @@ def copies(tmp_path_factory):
     for number, (family, file) in enumerate(FILES.items()):
         shutil.copytree(file.parent, folder / str(number))
         found[family] = (folder / str(number) / file.name, file.read_bytes())
+    for family, make in MADE.items():
+        (folder / family).mkdir()
+        path = make(folder / family)
+        found[family] = (path, path.read_bytes())
     return found
 
 
@@ -66,7 +102,7 @@ def read(path):
         return None
 
 
-@pytest.mark.parametrize("family", FILES)
+@pytest.mark.parametrize("family", [*FILES, *MADE])
 def test_truncated_files(copies, family):
     path, original = copies[family]
     for length in {0, 1, 9, len(original) // 3, len(original) // 2, len(original) - 1}:
@@ -78,7 +114,7 @@ def test_truncated_files(copies, family):
     assert read(path) is not None
 
 
-@pytest.mark.parametrize("family", FILES)
+@pytest.mark.parametrize("family", [*FILES, *MADE])
 @given(data=st.data())
 @settings(max_examples=15)
 def test_flipped_bits_and_replaced_pieces(copies, family, data):
