@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
+from absl import logging
 
 from bert_tf import filesystem
 from bert_tf.checkpoints.files import write_file
@@ -143,7 +144,8 @@ def _revision() -> str | None:
 def locked(output_dir: str) -> Iterator[None]:
     """For the time of the block no other run trains in output_dir.
 
-    The lock ends with the process, however it ends. Object stores have none.
+    The lock ends with the process, however it ends. Object stores have none, nor have some
+    network file systems, which is said.
 
     Raises:
       ValueError: another run holds it.
@@ -160,6 +162,8 @@ def locked(output_dir: str) -> Iterator[None]:
                 f"--output_dir={output_dir} is in use by another run ({file.read().strip()}); "
                 "wait for its end, or give another --output_dir"
             ) from error
+        except OSError as error:
+            logging.warning("%s cannot be locked (%s): start one run in it only", output_dir, error)
         file.truncate(0)
         file.write(f"process {os.getpid()} on {platform.node()}\n")
         file.flush()

@@ -1,5 +1,7 @@
 """Whose output_dir it is: one run at a time, and all that is needed to make its result again."""
 
+import errno
+import fcntl
 import json
 import os
 import subprocess
@@ -84,3 +86,13 @@ def test_the_second_of_two_runs_refuses(tmp_path):
         assert str(os.getpid()) in (tmp_path / ".lock").read_text()
     with run_folder.locked(str(tmp_path)):
         pass
+
+
+def test_where_nothing_can_be_locked_it_is_said(tmp_path, monkeypatch, caplog):
+    def no_locks(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    with caplog.at_level("WARNING", logger="absl"), run_folder.locked(str(tmp_path)):
+        pass
+    assert "cannot be locked" in caplog.text and "No locks available" in caplog.text
