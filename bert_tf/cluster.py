@@ -78,6 +78,12 @@ def tasks(found: tf.distribute.cluster_resolver.ClusterResolver) -> list[tuple[s
     return [(job, i) for job in ("chief", "worker") for i, _ in enumerate(jobs.get(job, ()))]
 
 
+def place(found: tf.distribute.cluster_resolver.ClusterResolver) -> tuple[int, int]:
+    """The number of this process among `tasks`, from 0, and how many they are."""
+    everyone = tasks(found)  # first: Slurm's resolver knows its own task only then
+    return everyone.index((found.task_type, found.task_id)), len(everyone)
+
+
 def serve(found: tf.distribute.cluster_resolver.ClusterResolver) -> None:
     """Does what the chief asks for, until the process is ended: a worker or a parameter server."""
     os.environ.setdefault("GRPC_FAIL_FAST", "use_caller")

@@ -40,9 +40,8 @@ def _mirrored(config: TrainingConfig) -> Strategy:
 @functools.cache  # a process joins its cluster once
 def _multi_worker_mirrored() -> Strategy:
     found = cluster.resolver("multi_worker_mirrored")
-    number = cluster.tasks(found).index((found.task_type, found.task_id)) + 1
-    others = len(cluster.tasks(found)) - 1
-    print(f"Worker {number}: waiting for {others} other(s) of the cluster.", flush=True)
+    worker, workers = cluster.place(found)
+    print(f"Worker {worker + 1}: waiting for {workers - 1} other(s) of the cluster.", flush=True)
     return tf.distribute.MultiWorkerMirroredStrategy(found)
 
 
@@ -161,9 +160,7 @@ class Replicas:
     def of(cls, strategy: Strategy) -> Replicas:
         worker, workers = 0, 1
         if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
-            found = strategy.cluster_resolver
-            all_tasks = cluster.tasks(found)
-            worker, workers = all_tasks.index((found.task_type, found.task_id)), len(all_tasks)
+            worker, workers = cluster.place(strategy.cluster_resolver)
         count = strategy.num_replicas_in_sync
         return cls(strategy, count, count // workers, worker, workers)
 

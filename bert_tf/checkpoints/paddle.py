@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import mmap
-import pickle
 import re
 from typing import Any
 
@@ -16,9 +15,8 @@ import ml_dtypes
 import numpy as np
 
 from bert_tf import filesystem
-from bert_tf.checkpoints.files import damaged
 from bert_tf.checkpoints.names import Renamer
-from bert_tf.checkpoints.pytorch import UnsafePickleError, unpickle
+from bert_tf.checkpoints.pytorch import RestrictedUnpickler, pickle_errors, unpickle
 
 _TYPES = ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "b1")
 _LAYER = "bert/encoder/layer_{i}"
@@ -158,15 +156,8 @@ _GLOBALS = {
 }
 
 
-class _Unpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
-        try:
-            return _GLOBALS[module, name]
-        except KeyError:
-            raise UnsafePickleError(
-                f"it asks for {module}.{name}, which no set of weights needs, so nothing in it was "
-                "run; give weights from a source you trust, best as model.safetensors"
-            ) from None
+class _Unpickler(RestrictedUnpickler):
+    allowed = _GLOBALS
 
 
 def read(path: str) -> dict[str, np.ndarray]:
@@ -210,20 +201,13 @@ def _layout(name: str, tensor: np.ndarray) -> np.ndarray:
 
 def _arrays(path: str) -> dict[str, np.ndarray]:
     """What is in the file, by the names in it."""
-    with filesystem.local_copy(path) as local, open(local, "rb") as file:
-        try:
-            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-                state = unpickle(_Unpickler(data, encoding="latin1"), data)
-            if not isinstance(state, dict):
-                raise ValueError(f"it holds a {type(state).__name__}, not a dictionary of arrays")
-            state.pop(_NAMES, None)
-            return {name: _array(name, value) for name, value in state.items()}
-        except UnsafePickleError as error:
-            raise UnsafePickleError(f"{path} is refused: {error}") from None
-        except FileNotFoundError as error:
-            raise damaged(path, "the file is missing") from error
-        except Exception as error:  # a broken pickle raises nearly anything, KeyError to EOFError
-            raise damaged(path, str(error) or type(error).__name__) from error
+    with filesystem.local_copy(path) as local, open(local, "rb") as file, pickle_errors(path):
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            state = unpickle(_Unpickler(data, encoding="latin1"), data)
+        if not isinstance(state, dict):
+            raise ValueError(f"it holds a {type(state).__name__}, not a dictionary of arrays")
+        state.pop(_NAMES, None)
+        return {name: _array(name, value) for name, value in state.items()}
 
 
 def _array(name: Any, value: Any) -> np.ndarray:

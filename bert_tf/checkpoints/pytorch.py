@@ -11,6 +11,7 @@ followed by the storages. Source: torch/serialization.py and torch/_utils.py of 
 from __future__ import annotations
 
 import collections
+import contextlib
 import dataclasses
 import io
 import math
@@ -19,6 +20,7 @@ import os
 import pickle
 import pickletools
 import zipfile
+from collections.abc import Iterator, Mapping
 from typing import Any, BinaryIO, NamedTuple
 
 import ml_dtypes
@@ -114,19 +116,27 @@ _GLOBALS = {
 }
 
 
-class _Unpickler(pickle.Unpickler):
-    def __init__(self, file: Any):
-        super().__init__(file, encoding="utf-8")
-        self.storages: dict[str, _Storage] = {}
+class RestrictedUnpickler(pickle.Unpickler):
+    """Knows the globals in `allowed`, by module and name, and refuses any other uncalled."""
+
+    allowed: Mapping[tuple[str, str], Any]
 
     def find_class(self, module: str, name: str) -> Any:
         try:
-            return _GLOBALS[module, name]
+            return self.allowed[module, name]
         except KeyError:
             raise UnsafePickleError(
                 f"it asks for {module}.{name}, which no set of weights needs, so nothing in it was "
                 "run; give weights from a source you trust, best as model.safetensors"
             ) from None
+
+
+class _Unpickler(RestrictedUnpickler):
+    allowed = _GLOBALS
+
+    def __init__(self, file: Any):
+        super().__init__(file, encoding="utf-8")
+        self.storages: dict[str, _Storage] = {}
 
     def persistent_load(self, pid: Any) -> _Storage:
         kind, storage_type, key, _location, count, *view = pid
@@ -144,16 +154,22 @@ def read(path: str) -> dict[str, np.ndarray]:
       UnsafePickleError: the pickle refers to anything but tensors; nothing was run.
       DamagedCheckpointError: the file is truncated or corrupted.
     """
-    with filesystem.local_copy(path) as local, open(local, "rb") as file:
-        try:
-            state = _read_zip(file) if zipfile.is_zipfile(file) else _read_legacy(file)
-            if not isinstance(state, dict):
-                raise ValueError(f"it holds a {type(state).__name__}, not a dictionary of tensors")
-            return {name: _array(name, tensor) for name, tensor in state.items()}
-        except UnsafePickleError as error:
-            raise UnsafePickleError(f"{path} is refused: {error}") from None
-        except Exception as error:  # a broken pickle raises nearly anything, KeyError to EOFError
-            raise damaged(path, str(error) or type(error).__name__) from error
+    with filesystem.local_copy(path) as local, open(local, "rb") as file, pickle_errors(path):
+        state = _read_zip(file) if zipfile.is_zipfile(file) else _read_legacy(file)
+        if not isinstance(state, dict):
+            raise ValueError(f"it holds a {type(state).__name__}, not a dictionary of tensors")
+        return {name: _array(name, tensor) for name, tensor in state.items()}
+
+
+@contextlib.contextmanager
+def pickle_errors(path: str) -> Iterator[None]:
+    """What goes wrong with a pickle in the block names the file: it is refused, or damaged."""
+    try:
+        yield
+    except UnsafePickleError as error:
+        raise UnsafePickleError(f"{path} is refused: {error}") from None
+    except Exception as error:  # a broken pickle raises nearly anything, KeyError to EOFError
+        raise damaged(path, str(error) or type(error).__name__) from error
 
 
 def _array(name: Any, tensor: Any) -> np.ndarray:

@@ -57,40 +57,29 @@ def save(
         beside[_CONFIG_FILE] = config.to_json_string().encode()
     if config is None and format != location.GOOGLE:
         raise ValueError(f"{path}: writing {format} weights needs the config; pass config=")
-    _WRITERS[format](path, source, config, beside, labels)
+    _write(format, path, source, config, beside, labels)
     return path
 
 
-def _write_google(path: str, source: Any, _config: Any, beside: Any, _labels: Any) -> None:
-    from bert_tf.checkpoints import google
+def _write(
+    format: str, path: str, source: Any, config: Any, beside: Any, labels: Sequence[str] | None
+) -> None:
+    if format == location.GOOGLE:
+        from bert_tf.checkpoints import google
 
-    google.write(path, _tensors(source), beside)
+        google.write(path, _tensors(source), beside)
+    elif format == location.HUGGING_FACE:
+        from bert_tf.checkpoints import huggingface
 
+        huggingface.write(path, _tensors(source), config, beside, labels)
+    elif format == location.KERAS:
+        from bert_tf.checkpoints import keras_h5
 
-def _write_hugging_face(path: str, source: Any, config: Any, beside: Any, labels: Any) -> None:
-    from bert_tf.checkpoints import huggingface
+        keras_h5.write(path, source, config, beside)
+    else:
+        from bert_tf.checkpoints import model_garden
 
-    huggingface.write(path, _tensors(source), config, beside, labels)
-
-
-def _write_keras(path: str, source: Any, config: Any, beside: Any, _labels: Any) -> None:
-    from bert_tf.checkpoints import keras_h5
-
-    keras_h5.write(path, source, config, beside)
-
-
-def _write_model_garden(path: str, source: Any, config: Any, beside: Any, _labels: Any) -> None:
-    from bert_tf.checkpoints import model_garden
-
-    model_garden.write(path, _tensors(source), config, beside)
-
-
-_WRITERS = {
-    location.GOOGLE: _write_google,
-    location.HUGGING_FACE: _write_hugging_face,
-    location.KERAS: _write_keras,
-    location.MODEL_GARDEN: _write_model_garden,
-}
+        model_garden.write(path, _tensors(source), config, beside)
 
 
 def save_description(
