@@ -38,7 +38,7 @@ LEVELS = [
     ["checkpoints", "feeding"],
     ["train_step", "fill_mask"],
     ["training", "export", "run_folder", "reporting"],
-    ["tasks"],
+    ["tasks", "serving"],
 ]
 LEVEL_OF = {name: level for level, names in enumerate(LEVELS) for name in names}
 

@@ -13,6 +13,12 @@ from bert_tf.data.text_files import BadRow
 _PAIR = re.compile(r"(.*) \|\|\| (.*)")
 
 
+def split_pair(text: str) -> tuple[str, str | None]:
+    """`a ||| b` -> the two texts, else the text and None; of several ` ||| ` the last separates."""
+    pair = _PAIR.fullmatch(text)
+    return (pair[1], pair[2]) if pair else (text, None)
+
+
 class SentenceLine(NamedTuple):
     """A text or a pair of them, its line (from 0) and the offset of the next line in bytes."""
 
@@ -45,6 +51,4 @@ def read(path: str) -> Iterator[SentenceLine]:
                 byte = data[error.start]
                 problem = f"byte 0x{byte:02x} is not UTF-8 text; save the file as UTF-8"
                 raise BadRow(path, number + 1, problem) from error
-            pair = _PAIR.fullmatch(line)
-            text_a, text_b = pair.groups() if pair else (line, None)
-            yield SentenceLine(number, text_a, text_b, end)
+            yield SentenceLine(number, *split_pair(line), end)

@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from bert_tf import checkpoints, distribution, filesystem, progress
-from bert_tf.batching import Arrays, pad_rows
+from bert_tf.batching import EXACT_ROWS, Arrays, exact_length, pad_rows
 from bert_tf.data import sentence_lines
 from bert_tf.data.text_files import BadRow
 from bert_tf.modeling import BertModel
@@ -26,10 +26,6 @@ from bert_tf.tasks.feature_extraction_config import NO_POOLING, POOLED, FeatureE
 
 _WINDOW_BYTES = 32 << 20  # of vectors, at most; and of lines:
 _WINDOW_BATCHES = 64
-# Matrix products and softmax add in the same order at any length up to 32 and at multiples of 16,
-# and for a number of rows that divides by 8: float32 outputs are then those of full padding, bit
-# for bit, on the processors that were tried.
-_EXACT_LENGTH, _LENGTH_STEP, _ROW_STEP = 32, 16, 8
 
 
 class Line(NamedTuple):
@@ -179,11 +175,9 @@ class FeatureExtractor:
         return [found[place] for place in range(len(window))]
 
     def _batch(self, lines: list[Line]) -> Arrays:
-        length = max(len(line.input_ids) for line in lines)
-        if length > _EXACT_LENGTH:
-            length = -(-length // _LENGTH_STEP) * _LENGTH_STEP
-        longest = self.config.max_seq_length
-        shape = (len(lines), longest if self._static else min(length, longest))
+        limit = self.config.max_seq_length
+        length = exact_length(max(len(line.input_ids) for line in lines), limit)
+        shape = (len(lines), limit if self._static else length)
         names = ("input_ids", "input_mask", "segment_ids")
         batch = {name: np.zeros(shape, np.int32) for name in names}
         for row, line in enumerate(lines):
@@ -197,7 +191,7 @@ class FeatureExtractor:
         """[B, F] -> float32 [B, F, L, E], or [B, L, E] if pooled."""
         rows, count = len(batch["input_ids"]), self.replicas.count
         whole = -(-self.config.batch_size // count) * count
-        batch = pad_rows(batch, _ROW_STEP if self._one_device else whole)
+        batch = pad_rows(batch, EXACT_ROWS if self._one_device else whole)
         return self._step(self.replicas.split(batch))["vectors"].numpy()[:rows]
 
     def _forward_step(self, parts: list[dict[str, tf.Tensor]]) -> dict[str, tf.Tensor]:

@@ -1,0 +1,77 @@
+"""The console scripts bert-serving-start and bert-serving-terminate."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import zmq
+from absl import logging
+
+from bert_tf.serving import assets, flags
+from bert_tf.serving.client import BertClient
+from bert_tf.serving.connection import ServingError
+from bert_tf.serving.server import Server
+
+
+def start(argv: Sequence[str] | None = None) -> int:
+    """Serves until SIGTERM, SIGINT or an allowed TERMINATION; a second signal ends it at once."""
+    arguments = flags.parser().parse_args(argv)
+    logging.use_absl_handler()
+    logging.set_verbosity(logging.INFO if arguments.verbose else logging.WARNING)
+    try:
+        plan, tokenizer = assets.read(arguments)
+        server = Server(plan, tokenizer)
+    except (ValueError, OSError) as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return 1
+    except zmq.ZMQError as error:
+        ports = f"{arguments.port} and {arguments.port_out}"
+        print(f"Error: ports {ports} of {arguments.bind}: {error.strerror}", file=sys.stderr)
+        return 1
+
+    def end(number: int, frame: Any) -> None:
+        if server.stopping:
+            os._exit(128 + number)
+        print("finishing what was accepted; once more to end at once", flush=True)
+        server.stop()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, end)
+    print(
+        f"{plan.weights}: requests at {arguments.bind}:{server.ports[0]}, results at "
+        f"{server.ports[1]}; {arguments.num_worker} worker(s) start",
+        flush=True,
+    )
+    server.run()
+    return int(server.failed)
+
+
+def terminate(argv: Sequence[str] | None = None) -> int:
+    """Asks a server to end, and says what it answers."""
+    parser = argparse.ArgumentParser(
+        prog="bert-serving-terminate", description="Ends a server that allows it."
+    )
+    parser.add_argument("-ip", default="localhost", help="where it runs")
+    parser.add_argument("-port", "-port_in", "-port_data", type=int, default=5555)
+    parser.add_argument("-port_out", "-port_result", type=int, default=5556)
+    parser.add_argument("-timeout", type=int, default=5000, help="milliseconds")
+    arguments = parser.parse_args(argv)
+    try:
+        with BertClient(
+            arguments.ip,
+            arguments.port,
+            arguments.port_out,
+            ignore_all_checks=True,
+            timeout=arguments.timeout,
+        ) as client:
+            client.terminate()
+    except (ServingError, TimeoutError) as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return 1
+    print("the server finishes what it accepted, and ends")
+    return 0

@@ -1,0 +1,106 @@
+"""What the clients do alike: sockets, frames, checks, errors."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from typing import Any, NamedTuple
+
+import numpy as np
+import zmq
+
+from bert_tf.serving import protocol
+from bert_tf.serving.flags import SERVER_VERSION
+
+TIMEOUT_MS = 60_000
+
+Texts = list[str] | list[list[str]] | list[dict[str, str]]
+
+
+class ServingError(RuntimeError):
+    """What a server answered instead of vectors."""
+
+
+class ServerBusyError(ServingError):
+    """Too much waits for it; the same request may do well later."""
+
+
+class Response(NamedTuple):
+    """Vectors [N, D] or [N, T, D] of a request, and its texts' tokens, if the server shows them."""
+
+    id: int
+    embedding: Any
+    tokens: Any
+
+
+class Connection:
+    """A client's sockets."""
+
+    def __init__(
+        self, context: Any, ip: str, port: int, port_out: int, identity: bytes | str | None
+    ):
+        given = identity.encode() if isinstance(identity, str) else identity
+        self.identity = given or str(uuid.uuid4()).encode()
+        self.sender, self.receiver = context.socket(zmq.PUSH), context.socket(zmq.SUB)
+        for socket, number in ((self.sender, port), (self.receiver, port_out)):
+            socket.setsockopt(zmq.LINGER, 0)
+            socket.connect(f"tcp://{ip}:{number}")
+        # Nothing is dropped here if it is not fetched at once.
+        self.receiver.setsockopt(zmq.RCVHWM, 0)
+        self.receiver.setsockopt(zmq.SUBSCRIBE, self.identity)
+        self.request_id = 0
+
+    def frames(self, body: bytes, count: int) -> list[bytes]:
+        self.request_id += 1
+        return [self.identity, body, b"%d" % self.request_id, b"%d" % count]
+
+    def close(self) -> None:
+        self.sender.close()
+        self.receiver.close()
+
+
+def body_of(texts: Any, is_tokenized: bool) -> bytes:
+    """The JSON of texts. Raises TypeError or ValueError for what no server takes."""
+    if not isinstance(texts, list):
+        raise TypeError(f"texts is {type(texts).__name__}; a list is expected")
+    if not texts:
+        raise ValueError("texts is empty; give one or more")
+    kinds = (list,) if is_tokenized else (str, dict)
+    for number, text in enumerate(texts):
+        if not isinstance(text, kinds):
+            raise TypeError(
+                f"text {number} is {type(text).__name__}; expected "
+                f"{'a list of tokens' if is_tokenized else 'a string'} "
+                f"(is_tokenized={is_tokenized})"
+            )
+    return json.dumps(texts).encode()
+
+
+def content_of(frames: list[bytes]) -> dict[str, Any]:
+    """The answer to a command. Raises ServingError if it is a refusal."""
+    content = json.loads(frames[1])
+    if "error" in content:
+        raise _error(content)
+    return content
+
+
+def vectors_of(frames: list[bytes], as_list: bool) -> Response:
+    header = json.loads(frames[1])
+    if "error" in header:
+        raise _error(header)
+    array = np.frombuffer(frames[2], header["dtype"]).reshape(header["shape"])
+    embedding = array.tolist() if as_list else array
+    return Response(int(frames[-1]), embedding, header.get("tokens", ""))
+
+
+def _error(header: dict[str, Any]) -> ServingError:
+    kind = ServerBusyError if header.get("kind") == protocol.BUSY else ServingError
+    return kind(header["error"])
+
+
+def check_version_of(config: dict[str, Any], check_version: bool) -> None:
+    if check_version and config["server_version"] != SERVER_VERSION:
+        raise ServingError(
+            f"the server speaks version {config['server_version']}, this client {SERVER_VERSION}; "
+            "check_version=False tries it all the same"
+        )

@@ -1,0 +1,132 @@
+"""The model of a worker: rows -> vectors, or a fine-tuned head's answers."""
+
+from __future__ import annotations
+
+import numpy as np
+import tensorflow as tf
+
+from bert_tf import checkpoints, distribution, heads
+from bert_tf.batching import EXACT_ROWS, Arrays
+from bert_tf.modeling import BertModel
+from bert_tf.pooling import POOLINGS
+from bert_tf.serving.assets import Plan
+from bert_tf.serving.flags import HEADS, PoolingStrategy
+
+_POOLINGS = {
+    PoolingStrategy.REDUCE_MAX: "max",
+    PoolingStrategy.REDUCE_MEAN: "mean",
+    PoolingStrategy.REDUCE_MEAN_MAX: "mean_max",
+    PoolingStrategy.FIRST_TOKEN: "cls",
+}
+
+
+class ServedModel:
+    """Loads the weights and answers batches.
+
+    Raises:
+      ValueError: the weights do not fit the config, or lack what the pooling strategy needs.
+    """
+
+    def __init__(self, plan: Plan):
+        self.plan, arguments = plan, plan.arguments
+        self.strategy = arguments.pooling_strategy
+        gpu = bool(tf.config.list_logical_devices("GPU"))
+        half = "mixed_float16" if gpu else "mixed_bfloat16"
+        self.output = np.float16 if arguments.fp16 else np.float32
+        with distribution.precision_policy(half if arguments.fp16 else "float32"):
+            self.model = self._load()
+        if arguments.no_position_embeddings:
+            table = self._encoder.embeddings.position_embeddings
+            table.assign(tf.zeros_like(table))
+        self._graph = tf.function(
+            self._forward,
+            autograph=False,
+            jit_compile=arguments.xla or None,
+            input_signature=None if arguments.xla else [_signature()],
+        )
+
+    def __call__(self, batch: Arrays) -> np.ndarray:
+        """What `rows.features` makes of B rows -> [B, D], or [B, F, D] without pooling."""
+        rows, length = batch["input_ids"].shape
+        more = self._shape(rows, length) - np.array([rows, length])
+        padded = {
+            name: tf.constant(np.pad(x, [(0, size) for size in more[: x.ndim]]))
+            for name, x in batch.items()
+        }
+        outputs = self._graph(padded).numpy()[:rows]
+        if self.strategy == PoolingStrategy.NONE:
+            outputs = outputs[:, :length]
+        return outputs.astype(self.output, copy=False)
+
+    def _shape(self, rows: int, length: int) -> tuple[int, int]:
+        """The shape that is computed: of a compiled model few ones, else of exact sums."""
+        if self.plan.arguments.xla:
+            longer = 1 << max(4, (length - 1).bit_length())
+            return 1 << (rows - 1).bit_length(), min(longer, self.plan.max_length)
+        return rows if rows < EXACT_ROWS else -(-rows // EXACT_ROWS) * EXACT_ROWS, length
+
+    @property
+    def _encoder(self) -> BertModel:
+        return self.model if isinstance(self.model, BertModel) else self.model.bert
+
+    def _load(self) -> BertModel | heads.TaskModel:
+        plan, strategy = self.plan, self.strategy
+        if strategy in HEADS:
+            model = heads.classifier(plan.config, self._num_outputs())
+        else:
+            model = BertModel(plan.config, add_pooler=strategy == PoolingStrategy.CLS_POOLED)
+            model.build()
+        report = checkpoints.load(model, plan.weights)
+        if lacking := [*report.missing, *(name for name, *_ in report.mismatched)]:
+            raise ValueError(
+                f"-pooling_strategy={strategy} needs {', '.join(lacking)}, which {plan.weights} "
+                "does not have; take another strategy, or a fine-tuned model"
+            )
+        return model
+
+    def _num_outputs(self) -> int:
+        plan = self.plan
+        tensors = checkpoints.read(plan.weights, optimizer_state=False)
+        if "output_bias" not in tensors:
+            raise ValueError(
+                f"-pooling_strategy={self.strategy}: {plan.weights} has no classifier "
+                "(output_weights and output_bias); fine-tune it first"
+            )
+        count, asked = len(tensors["output_bias"]), plan.arguments.num_labels
+        if asked not in (None, count) or (plan.labels and len(plan.labels) != count):
+            raise ValueError(
+                f"{plan.weights} has {count} outputs, but -num_labels={asked} and "
+                f"{len(plan.labels)} labels are given"
+            )
+        if plan.task_type == "regression" and count != 1:
+            raise ValueError(f"{plan.weights} has {count} outputs; a regression has one")
+        return count
+
+    def _forward(self, batch: dict[str, tf.Tensor]) -> tf.Tensor:
+        batch = dict(batch)
+        last = batch.pop("last")
+        outputs = self.model(batch, training=False)
+        if self.strategy in HEADS:
+            return _answers(outputs["logits"], self.plan.task_type)
+        if self.strategy == PoolingStrategy.CLS_POOLED:
+            return tf.cast(outputs["pooled_output"], tf.float32)
+        layers = [outputs["encoder_outputs"][i] for i in self.plan.arguments.pooling_layer]
+        states = tf.cast(tf.concat(layers, -1), tf.float32)  # [B, F, D]
+        if self.strategy == PoolingStrategy.NONE:
+            return states * tf.cast(batch["input_mask"], tf.float32)[:, :, tf.newaxis]
+        if self.strategy == PoolingStrategy.LAST_TOKEN:
+            return tf.gather(states, last, batch_dims=1)
+        return POOLINGS[_POOLINGS[self.strategy]](states, batch["input_mask"])
+
+
+def _answers(logits: tf.Tensor, task_type: str | None) -> tf.Tensor:
+    """Logits [B, L] -> probabilities; of a regression the number itself."""
+    if task_type == "regression":
+        return logits
+    return tf.sigmoid(logits) if task_type == "multilabel" else tf.nn.softmax(logits)
+
+
+def _signature() -> dict[str, tf.TensorSpec]:
+    ids = tf.TensorSpec([None, None], tf.int32)
+    names = ("input_ids", "input_mask", "segment_ids")
+    return {**dict.fromkeys(names, ids), "last": tf.TensorSpec([None], tf.int32)}

@@ -1,0 +1,100 @@
+"""Answers on their way to the clients that subscribed to them."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, deque
+from typing import Any
+
+import zmq
+from absl import logging
+
+from bert_tf.serving.protocol import topic
+
+PARKED_SECONDS = 30.0
+_UNREAD_MESSAGES = 16  # that ZeroMQ holds for one client; the rest is parked here
+
+
+class Outbox:
+    """An XPUB socket that loses nothing within `PARKED_SECONDS`.
+
+    What is published before its client's subscription has arrived is lost in a PUB socket, and so
+    is what a client does not read fast enough. Here both are parked, in order, for a while.
+    """
+
+    def __init__(self, context: zmq.Context, address: str):
+        self.socket = context.socket(zmq.XPUB)
+        # A subscription is ours to make, and a full pipe an error instead of a loss.
+        for option, value in (
+            (zmq.XPUB_MANUAL, 1),
+            (zmq.XPUB_NODROP, 1),
+            (zmq.SNDHWM, _UNREAD_MESSAGES),
+            (zmq.LINGER, 1000),
+        ):
+            self.socket.setsockopt(option, value)
+        self.socket.bind(address)
+        self._subscribers: Counter[bytes] = Counter()
+        self._parked: dict[bytes, deque[tuple[float, list[Any], int]]] = {}
+        self.dropped = 0
+
+    def __bool__(self) -> bool:
+        """Whether something is parked."""
+        return bool(self._parked)
+
+    def subscriptions(self) -> None:
+        """Takes in who came and who went."""
+        while self.socket.poll(0):
+            message = self.socket.recv()
+            name = topic(message[1:])
+            if message[:1] == b"\1":
+                self.socket.setsockopt(zmq.SUBSCRIBE, name)
+                self._subscribers[name] += 1
+            elif message[:1] == b"\0":
+                self._subscribers[name] -= 1
+                if self._subscribers[name] <= 0:
+                    del self._subscribers[name]
+
+    def send(self, frames: list[Any], reserved: int = 0) -> int:
+        """Sends an answer, or parks it.
+
+        `reserved` bytes are given back by the return value of this call or a later `tend`.
+        """
+        name = frames[0]
+        if name not in self._parked and self._send(frames):
+            return reserved
+        self._parked.setdefault(name, deque()).append((time.monotonic(), frames, reserved))
+        return 0
+
+    def tend(self, now: float, patience: float = PARKED_SECONDS) -> int:
+        """Sends what can be sent by now, and drops what waited for more than `patience` seconds.
+
+        Returns the bytes freed.
+        """
+        freed = 0
+        for name in list(self._parked):
+            freed += self._retry(name)
+            queue = self._parked.get(name, ())
+            while queue and now - queue[0][0] > patience:
+                freed += queue.popleft()[2]
+                self.dropped += 1
+                logging.log_every_n_seconds(
+                    logging.WARNING, "an answer was dropped: nobody took it", 10
+                )
+            if not queue:
+                self._parked.pop(name, None)
+        return freed
+
+    def _retry(self, name: bytes) -> int:
+        queue, freed = self._parked[name], 0
+        while queue and self._send(queue[0][1]):
+            freed += queue.popleft()[2]
+        return freed
+
+    def _send(self, frames: list[Any]) -> bool:
+        if frames[0] not in self._subscribers:
+            return False
+        try:
+            self.socket.send_multipart(frames, zmq.NOBLOCK, copy=False)
+        except zmq.Again:  # the client does not read
+            return False
+        return True

@@ -1,0 +1,86 @@
+"""Texts -> rows of ids, and rows -> what the model takes."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from bert_tf.base_tokenizer import Tokenizer
+from bert_tf.batching import Arrays, exact_length
+from bert_tf.packing import pack
+from bert_tf.serving.assets import Plan
+from bert_tf.serving.protocol import BAD_REQUEST, Refused, Text
+
+_PAIR_TOKEN = "|||"  # between two texts that come as one list of tokens
+
+
+class Row(NamedTuple):
+    """A text as the model reads it: int32 ids, how many are of the first text, special tokens."""
+
+    input_ids: np.ndarray
+    first: int
+    special: bool  # whether [CLS] and [SEP] are around it
+
+
+class RowMaker:
+    """Makes rows of texts."""
+
+    def __init__(self, plan: Plan, tokenizer: Tokenizer):
+        self.plan, self.tokenizer = plan, tokenizer
+
+    def __call__(self, text: Text) -> Row:
+        """A text's row, cut to the length of the model. Raises Refused for one it cannot tell."""
+        tokenizer = self.tokenizer
+        if isinstance(text, list):
+            a, b = self._given_tokens(text)
+            if self.plan.arguments.no_special_token and not b and a:
+                return Row(np.array(a[: self.plan.max_length], np.int32), len(a), False)
+        else:
+            a, b = tokenizer.encode(text[0]), tokenizer.encode(text[1] or "")
+        if b and self.plan.config.type_vocab_size < 2:
+            raise Refused(BAD_REQUEST, "this model has one segment type and cannot take pairs")
+        ids, segments = pack(
+            a,
+            b,
+            cls_id=tokenizer.cls_token_id,
+            sep_id=tokenizer.sep_token_id,
+            max_seq_length=self.plan.max_length,
+        )
+        return Row(np.array(ids, np.int32), segments.count(0), True)
+
+    def _given_tokens(self, tokens: list[str]) -> tuple[list[int], list[int]]:
+        vocab, unknown = self.tokenizer.vocab, self.tokenizer.unk_token_id
+        ids = [vocab.get(token, unknown) for token in tokens]
+        if _PAIR_TOKEN not in tokens:
+            return ids, []
+        middle = len(tokens) - 1 - tokens[::-1].index(_PAIR_TOKEN)  # the last, as in a line
+        return ids[:middle], ids[middle + 1 :]
+
+    def tokens(self, row: Row) -> list[str]:
+        return self.tokenizer.convert_ids_to_tokens(row.input_ids.tolist())
+
+
+def features(rows: list[Row], limit: int, mask_special: bool) -> Arrays:
+    """Rows -> input_ids, input_mask and segment_ids, int32 [B, F], and `last`, int32 [B].
+
+    `last` is the place of the last token, which the mask does not tell if `mask_special`: then
+    [CLS] and [SEP] are masked, but for a row of nothing else.
+    """
+    lengths = np.array([len(row.input_ids) for row in rows])
+    firsts = np.array([row.first for row in rows])[:, np.newaxis]
+    place = np.arange(exact_length(int(lengths.max()), limit))[np.newaxis]  # [1, F]
+    last = lengths[:, np.newaxis] - 1  # [B, 1]
+    real = place <= last
+    input_ids = np.zeros(real.shape, np.int32)
+    input_ids[real] = np.concatenate([row.input_ids for row in rows])
+    mask = real
+    if mask_special:
+        special = np.array([row.special for row in rows])[:, np.newaxis] & (last > 1)
+        mask = real & ~(special & ((place == 0) | (place == firsts - 1) | (place == last)))
+    return {
+        "input_ids": input_ids,
+        "input_mask": mask.astype(np.int32),
+        "segment_ids": (real & (place >= firsts)).astype(np.int32),
+        "last": last[:, 0].astype(np.int32),
+    }

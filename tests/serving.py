@@ -1,0 +1,67 @@
+"""A bert-serving-start process, and what tests ask of it."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import zmq
+
+ROOT = Path(__file__).parent.parent
+
+
+class ServerProcess:
+    """The real program, on ports that were free."""
+
+    def __init__(self, model, *flags):
+        command = [sys.executable, "-m", "bert_tf.serving", "-model_dir", str(model)]
+        command += ["-port", "0", "-port_out", "0", *flags]
+        self.process = subprocess.Popen(
+            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        self.port, self.port_out = map(int, self._read(r":(\d+), results at (\d+)"))
+        self.ports = {"port": self.port, "port_out": self.port_out}
+
+    def _read(self, pattern):
+        """What the pattern's groups are in the first line that it fits."""
+        came = ""
+        for line in self.process.stdout:
+            came += line
+            if found := re.search(pattern, line):
+                return found.groups()
+        raise RuntimeError(f"no {pattern} from the server, which ended by {self.wait()}:\n{came}")
+
+    def workers(self):
+        """Process ids of the workers (not of multiprocessing's own helper)."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        found = [int(pid) for pid in children.read_text().split()]
+        return [p for p in found if b"spawn_main" in Path(f"/proc/{p}/cmdline").read_bytes()]
+
+    def kill_worker(self):
+        deadline = time.monotonic() + 60
+        while not (pids := self.workers()) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        os.kill(pids[0], signal.SIGKILL)
+        return pids[0]
+
+    def end(self):
+        """SIGTERM; returns the exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.wait()
+
+    def wait(self):
+        code = self.process.wait(timeout=60)
+        self.process.stdout.close()
+        return code
+
+
+def send(server, *messages):
+    """Whatever frames somebody sends, over a connection of its own."""
+    with zmq.Context() as context, context.socket(zmq.PUSH) as socket:
+        socket.setsockopt(zmq.LINGER, 2000)
+        socket.connect(f"tcp://localhost:{server.port}")
+        for frames in messages:
+            socket.send_multipart(frames)

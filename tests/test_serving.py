@@ -1,0 +1,317 @@
+"""bert-serving-start as a process, with bert-as-service's own client and with ours."""
+
+import asyncio
+import dataclasses
+import random
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import zmq
+from bert_serving.client import BertClient as StockClient
+from bert_serving.client import ConcurrentBertClient as StockConcurrentClient
+from serving import ROOT, ServerProcess, send
+
+from bert_tf import checkpoints
+from bert_tf.config import BertConfig
+from bert_tf.modeling import BertModel
+from bert_tf.serving import (
+    AsyncBertClient,
+    BertClient,
+    ConcurrentBertClient,
+    ServerBusyError,
+    ServingError,
+)
+from bert_tf.tasks import feature_extraction
+from bert_tf.tasks.feature_extraction_config import FeatureExtractionConfig
+
+TINY = Path(__file__).parent / "tiny"
+TEXTS = ["we liked this film", "the book was bad ||| he never read it", "funny", "学习", "it " * 40]
+SIZE = 32
+PATIENCE = 120_000  # milliseconds, of a busy machine; a hang is an error all the same
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    config = BertConfig.from_json_file(TINY / "bert_config.json")
+    config = dataclasses.replace(config, initializer_range=0.2, num_hidden_layers=3)
+    keras.utils.set_random_seed(3)
+    checkpoints.save(
+        BertModel(config),
+        f"{folder}/",
+        "google",
+        vocab_file=str(TINY / "vocab.txt"),
+        do_lower_case=True,
+    )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def expected(model, tmp_path_factory):
+    """TEXTS' vectors by extract_features.py."""
+    folder = tmp_path_factory.mktemp("vectors")
+    (folder / "input.txt").write_text("".join(f"{text}\n" for text in TEXTS), encoding="utf-8")
+    feature_extraction.run(
+        FeatureExtractionConfig(
+            input_file=str(folder / "input.txt"),
+            output_file=str(folder / "vectors.npy"),
+            init_checkpoint=str(model),
+            layers="-2",
+            pooling="mean",
+            output_format="npy",
+            max_seq_length=25,
+        )
+    )
+    return np.load(folder / "vectors.npy")
+
+
+@pytest.fixture(scope="module")
+def server(model):
+    running = ServerProcess(model, "-num_worker=2", "-show_tokens_to_client")
+    with BertClient(**running.ports, timeout=PATIENCE) as client:
+        client.encode(["one"])
+    yield running
+    assert running.end() == 0
+
+
+@pytest.fixture
+def stock(server):
+    with StockClient(**server.ports, timeout=PATIENCE, check_length=False) as client:
+        yield client
+
+
+def test_vectors_are_those_of_extract_features_alone_or_in_a_crowd(stock, expected):
+    np.testing.assert_allclose(stock.encode(TEXTS), expected, atol=1e-5)
+    for text, vector in zip(TEXTS, expected, strict=True):
+        np.testing.assert_allclose(stock.encode([text])[0], vector, atol=1e-5)
+    crowd = stock.encode(["he saw it " * (n % 9) + "we" for n in range(300)] + TEXTS)
+    np.testing.assert_allclose(crowd[300:], expected, atol=1e-5)
+
+
+def test_what_the_stock_client_does(server, stock, expected):
+    assert stock.server_config["max_seq_len"] == 25
+    vectors, tokens = stock.encode(TEXTS[:2], show_tokens=True)
+    assert tokens[0] == ["[CLS]", "we", "liked", "this", "film", "[SEP]"]
+    assert tokens[1].count("[SEP]") == 2
+    given = stock.encode([["we", "liked", "this", "film"]], is_tokenized=True)
+    np.testing.assert_allclose(given[0], expected[0], atol=1e-5)
+    pair = [[*["the", "book", "was", "bad"], "|||", *["he", "never", "read", "it"]]]
+    np.testing.assert_allclose(stock.encode(pair, is_tokenized=True)[0], expected[1], atol=1e-5)
+    for text in TEXTS:
+        stock.encode([text], blocking=False)
+    np.testing.assert_allclose(stock.fetch_all(concat=True), expected, atol=1e-5)
+    found = sorted(stock.encode_async([text] for text in TEXTS))
+    np.testing.assert_allclose(np.concatenate([x.embedding for x in found]), expected, atol=1e-5)
+    statistic = stock.server_status["statistic"]
+    assert statistic["num_data_request"] > 5 and statistic["num_active_client"] > 1
+    with StockClient(**server.ports, output_fmt="list", timeout=PATIENCE) as lists:
+        assert isinstance(lists.encode(["we"]), list)
+
+
+def test_stock_clients_in_threads_and_by_one_identity(server, expected):
+    with StockConcurrentClient(max_concurrency=4, **server.ports, timeout=PATIENCE) as clients:
+        wrong = []
+
+        def ask(place):
+            for _ in range(10):
+                vector = clients.encode(texts=[TEXTS[place]])[0]
+                if abs(vector - expected[place]).max() > 1e-5:
+                    wrong.append(place)
+
+        threads = [threading.Thread(target=ask, args=(place,)) for place in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert not wrong
+    both = [
+        StockClient(**server.ports, identity=b"all of us", ignore_all_checks=True, timeout=PATIENCE)
+        for _ in range(2)
+    ]
+    time.sleep(1)  # for the subscriptions of both
+    both[1].pending_request.add(both[0].request_id + 1)
+    both[0].encode(["we"], blocking=False)
+    for client in both:
+        (response,) = client.fetch()
+        assert response.embedding.shape == (1, SIZE)
+        client.close()
+
+
+def test_no_first_answer_is_lost(server):
+    for _ in range(60):
+        with StockClient(**server.ports, timeout=10_000) as client:
+            assert client.encode(["we"]).shape == (1, SIZE)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"\xff\xfe", b"{", b"3", b'"we"', b"[3]", b"[null]", b'["a", ["b"]]', b'[["a", 1]]']
+    + [b'[{"text": "a"}]', b"[" * 100_000, b'[{"text_a": 1}]'],
+)
+def test_what_is_no_request_is_refused(stock, body):
+    number = stock._send(body, 1)
+    with pytest.raises(TypeError, match="error: .*"):
+        stock._recv_ndarray(number)
+
+
+def test_texts_that_the_original_never_answered(stock):
+    body = b'["", "  ", "we"]'
+    _, vectors, _ = stock._recv_ndarray(stock._send(body, 3))
+    assert vectors.shape == (3, SIZE) and np.isfinite(vectors).all()
+    _, vectors, _ = stock._recv_ndarray(stock._send(b"[]", 0))
+    assert vectors.shape == (0, SIZE)
+
+
+def test_garbage_harms_nobody(server, stock, expected):
+    number = random.Random(1)
+    garbage = [
+        [number.randbytes(number.choice((0, 1, 40, 3000))) for _ in range(number.randint(1, 7))]
+        for _ in range(500)
+    ]
+    with_marks = [[b"a#b@c", b'["we"]', b"77", b"1"], [b"x" * 300, b'["we"]', b"1", b"1"]]
+    digits = [[b"me", b'["we"]', b"\xb2", b"1"], [b"me", b'["we"]', b"9" * 5000, b"1"]]
+    send(server, *garbage, *with_marks, *digits)
+    # A subscription to everything gets nothing.
+    with zmq.Context() as context, context.socket(zmq.SUB) as spy:
+        spy.setsockopt(zmq.SUBSCRIBE, b"")
+        spy.connect(f"tcp://localhost:{server.port_out}")
+        time.sleep(0.2)
+        np.testing.assert_allclose(stock.encode(TEXTS), expected, atol=1e-5)
+        assert not spy.poll(200)
+    settings = {"timeout": PATIENCE, "check_length": False}
+    with StockClient(**server.ports, identity=b"a#b@c", **settings) as client:
+        np.testing.assert_allclose(client.encode(TEXTS), expected, atol=1e-5)
+
+
+def test_too_large_a_message_ends_its_connection_only(server, stock, expected):
+    send(server, [b"me", b"x" * (65 << 20), b"1", b"1"])
+    np.testing.assert_allclose(stock.encode(TEXTS), expected, atol=1e-5)
+
+
+def test_strangers_do_not_end_the_server(server, stock):
+    send(server, [b"0", b"TERMINATION", b"0", b"0"])
+    command = "import sys; from bert_tf.serving.commands import terminate; sys.exit(terminate())"
+    ports = [f"-port={server.port}", f"-port_out={server.port_out}"]
+    ran = subprocess.run(
+        [sys.executable, "-c", command, *ports], cwd=ROOT, capture_output=True, text=True
+    )
+    assert ran.returncode == 1 and "-allow_remote_terminate" in ran.stderr
+    assert stock.encode(["we"]).shape == (1, SIZE)
+
+
+def test_our_clients(server, expected):
+    ports = {**server.ports, "timeout": PATIENCE}
+    with BertClient(**ports, identity="a name") as client:
+        pair = {"text_a": "the book was bad", "text_b": "he never read it"}
+        np.testing.assert_allclose(client.encode([pair])[0], expected[1], atol=1e-5)
+        with pytest.warns(UserWarning, match="max_seq_len=25"):
+            vectors, tokens = client.encode(TEXTS, show_tokens=True)
+        np.testing.assert_allclose(vectors, expected, atol=1e-5)
+        assert len(tokens[4]) == 25
+        client.length_limit = None
+        found = client.encode_async(([text] for text in TEXTS * 10), max_num_batch=45)
+        ids = sorted(response.id for response in found)
+        assert ids == list(range(ids[0], ids[0] + 45))
+        for wrong in (3, [], [3], [["we"]]):
+            with pytest.raises((TypeError, ValueError)):
+                client.encode(wrong)
+        # Blocking and non-blocking calls, mixed.
+        client.encode(["we"], blocking=False)
+        client.encode(["it"])
+        assert len(client.fetch_all()) == 1
+        assert client.fetch_all() == []
+    with ConcurrentBertClient(max_concurrency=2, **ports) as clients:
+        assert clients.encode(["we"]).shape == (1, SIZE)
+
+    async def many():
+        async with AsyncBertClient(**ports) as client:
+            found = await asyncio.gather(*(client.encode([text]) for text in TEXTS * 20))
+            with pytest.raises(ServingError, match="no JSON"):
+                await client.command(b"{")
+            return np.concatenate(found), await client.server_status()
+
+    vectors, status = asyncio.run(many())
+    np.testing.assert_allclose(vectors, np.tile(expected, (20, 1)), atol=1e-5)
+    assert status["ready"] and status["now"]["answers"]["failed"] == 0
+
+
+def test_a_client_does_not_wait_for_ever():
+    with pytest.raises(TimeoutError, match="1000 ms"):
+        BertClient(port=1, port_out=1, timeout=1000)
+
+
+def test_a_killed_worker_costs_no_answer(server, expected):
+    """Under load, three times; every answer comes and is the right one."""
+    wrong: list[int] = []
+    ended = threading.Event()
+
+    def ask(place):
+        with BertClient(**server.ports, timeout=PATIENCE, check_length=False) as client:
+            while not ended.is_set():
+                if abs(client.encode(TEXTS)[place] - expected[place]).max() > 1e-5:
+                    wrong.append(place)
+
+    threads = [threading.Thread(target=ask, args=(place,)) for place in range(3)]
+    for thread in threads:
+        thread.start()
+    killed = set()
+    for _ in range(3):
+        time.sleep(1)
+        killed.add(server.kill_worker())
+    time.sleep(1)
+    ended.set()
+    for thread in threads:
+        thread.join()
+    assert not wrong and not killed & set(server.workers())
+    with BertClient(**server.ports, timeout=PATIENCE) as client:
+        assert client.server_status["now"]["worker_restarts"] == 3
+
+
+def test_a_client_that_dies_in_the_middle(server, stock, expected):
+    client = BertClient(**server.ports, timeout=PATIENCE)
+    client.encode(["we"] * 2000, blocking=False)
+    client.close()
+    np.testing.assert_allclose(stock.encode(TEXTS), expected, atol=1e-5)
+
+
+def test_busy_then_sigterm_finishes_what_was_accepted(model):
+    running = ServerProcess(model, "-max_waiting=2000", "-cpu")
+    with BertClient(**running.ports, timeout=PATIENCE, check_length=False) as client:
+        client.encode(["we"])
+        for _ in range(2):
+            client.encode(["he saw it again"] * 1000, blocking=False)
+        with pytest.raises(ServerBusyError, match="2000 texts are before yours"):
+            client.encode(["one more"] * 1000)
+        with pytest.raises(ServingError, match="-max_waiting"):
+            client.encode(["too many"] * 2001)
+        running.process.terminate()
+        assert [len(vectors) for vectors in client.fetch_all()] == [1000, 1000]
+    assert running.wait() == 0
+
+
+def test_termination_where_it_is_allowed(model):
+    running = ServerProcess(model, "-allow_remote_terminate", "-cpu")
+    send(running, [b"0", b"TERMINATION", b"0", b"0"])
+    assert running.wait() == 0
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["-max_seq_len=1000"], "exceeds this model's"),
+        (["-pooling_layer", "9"], "-pooling_layer=9"),
+        (["-ckpt_name=nothing"], "-model_dir"),
+        (["-pooling_strategy=CLASSIFICATION"], "no classifier"),
+    ],
+)
+def test_flags_that_do_not_fit(model, flags, message):
+    command = [sys.executable, "-m", "bert_tf.serving", "-model_dir", str(model), *flags]
+    command += ["-port=0", "-port_out=0"]
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert ran.returncode == 1 and message in ran.stderr
