@@ -1,0 +1,116 @@
+"""What a worker computes, by pooling strategy: against the encoder's own outputs."""
+
+import dataclasses
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from bert_tf import checkpoints, heads
+from bert_tf.config import BertConfig
+from bert_tf.modeling import BertModel
+from bert_tf.serving import assets, flags
+from bert_tf.serving.model import ServedModel
+from bert_tf.serving.rows import RowMaker, features
+
+TINY = Path(__file__).parent / "tiny"
+OF_HEADS = ("CLS_POOLED", "CLASSIFICATION", "REGRESSION")
+TEXTS = [("we liked this film", None), ("the book was bad", "he never read it"), ("", None)]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """The folder of a model with a pooler, and the model."""
+    folder = tmp_path_factory.mktemp("model")
+    config = BertConfig.from_json_file(TINY / "bert_config.json")
+    config = dataclasses.replace(config, initializer_range=0.2, num_hidden_layers=3)
+    keras.utils.set_random_seed(3)
+    made = BertModel(config)
+    vocab_file = str(TINY / "vocab.txt")
+    checkpoints.save(made, f"{folder}/", "google", vocab_file=vocab_file, do_lower_case=True)
+    return folder, made
+
+
+def answers(folder, *given, texts=TEXTS):
+    """The server's vectors of texts, and what it fed."""
+    arguments = flags.parser().parse_args(["-model_dir", str(folder), *given])
+    plan, tokenizer = assets.read(arguments)
+    rows = [RowMaker(plan, tokenizer)(text) for text in texts]
+    batch = features(rows, plan.max_length, arguments.mask_cls_sep)
+    return ServedModel(plan)(batch), batch
+
+
+def by_hand(strategy, states, batch):
+    """One vector a text, row by row in NumPy."""
+    pooled = []
+    for tokens, mask, last in zip(states, batch["input_mask"], batch["last"], strict=True):
+        real = tokens[mask.astype(bool)]
+        mean, most = real.mean(0), real.max(0)
+        pooled.append(
+            {
+                "REDUCE_MEAN": mean,
+                "REDUCE_MAX": most,
+                "REDUCE_MEAN_MAX": np.concatenate([mean, most]),
+                "FIRST_TOKEN": tokens[0],
+                "CLS_TOKEN": tokens[0],
+                "LAST_TOKEN": tokens[last],
+                "SEP_TOKEN": tokens[last],
+                "NONE": tokens * mask[:, np.newaxis],
+            }[strategy]
+        )
+    return np.stack(pooled)
+
+
+def encoded(made, batch):
+    fed = {name: batch[name] for name in ("input_ids", "input_mask", "segment_ids")}
+    return made(fed, training=False)
+
+
+BY_HAND = [name for name in flags.PoolingStrategy.__members__ if name not in OF_HEADS]
+
+
+@pytest.mark.parametrize("layers", [(-2,), (-1, 0, 1)])
+@pytest.mark.parametrize("strategy", BY_HAND)
+@pytest.mark.parametrize("mask", [(), ("-mask_cls_sep",)])
+def test_strategies(model, strategy, layers, mask):
+    folder, made = model
+    given = ["-pooling_strategy", strategy, "-pooling_layer", *map(str, layers), *mask]
+    vectors, batch = answers(folder, *given)
+    outputs = encoded(made, batch)["encoder_outputs"]
+    states = np.concatenate([outputs[layer] for layer in layers], -1)
+    np.testing.assert_allclose(vectors, by_hand(strategy, states, batch), atol=1e-5)
+
+
+def test_the_pooler(model):
+    vectors, batch = answers(model[0], "-pooling_strategy=CLS_POOLED")
+    pooled = encoded(model[1], batch)["pooled_output"]
+    np.testing.assert_allclose(vectors, pooled, atol=1e-5)
+
+
+def test_compiled_and_in_half_precision(model):
+    exact, _ = answers(model[0])
+    compiled, _ = answers(model[0], "-xla")
+    np.testing.assert_allclose(compiled, exact, atol=1e-5)
+    half, _ = answers(model[0], "-fp16")
+    assert half.dtype == np.float16
+    np.testing.assert_allclose(half, exact, atol=0.1)
+
+
+def test_tokens_without_special_ones(model):
+    tokens = ["we", "liked", "this", "film"]
+    _, whole = answers(model[0], texts=[tokens])
+    _, bare = answers(model[0], "-no_special_token", texts=[tokens])
+    assert bare["input_ids"].tolist() == whole["input_ids"][:, 1:-1].tolist()
+
+
+@pytest.mark.parametrize(("strategy", "outputs"), [("CLASSIFICATION", 3), ("REGRESSION", 1)])
+def test_heads(model, tmp_path, strategy, outputs):
+    made = heads.classifier(model[1].config, outputs)
+    vocab_file = str(TINY / "vocab.txt")
+    checkpoints.save(made, f"{tmp_path}/", "google", vocab_file=vocab_file, do_lower_case=True)
+    found, batch = answers(tmp_path, f"-pooling_strategy={strategy}")
+    logits = encoded(made, batch)["logits"].numpy()
+    if strategy == "CLASSIFICATION":
+        logits = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    np.testing.assert_allclose(found, logits, atol=1e-5)
