@@ -59,7 +59,7 @@ class MaskFiller:
         config, tokenizer = checkpoints.architecture(path)
         model = heads.pretraining(config, next_sentence=False)
         report = assign(model, checkpoints.read(path, optimizer_state=False), os.fspath(path))
-        if lacking := [*report.missing, *(name for name, *_ in report.mismatched)]:
+        if lacking := report.lacking:
             raise ValueError(
                 f"{os.fspath(path)} has no head for masked words: {', '.join(lacking)} lacking, or "
                 "of another shape; use a pre-trained checkpoint that has not been fine-tuned"

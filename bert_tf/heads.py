@@ -186,6 +186,14 @@ def classifier(config: BertConfig, num_labels: int, dropout_rate: float = 0.1) -
     return TaskModel(inputs, {"logits": logits})
 
 
+def scores(logits: tf.Tensor, problem_type: str) -> tf.Tensor:
+    """Logits [B, L] -> probabilities float32 [B, L]; a regression's number as it is."""
+    logits = tf.cast(logits, tf.float32)
+    if problem_type == "regression":
+        return logits
+    return tf.sigmoid(logits) if problem_type == "multilabel" else tf.nn.softmax(logits, axis=-1)
+
+
 def span(config: BertConfig) -> TaskModel:
     """Scores of answer bounds: {"start_logits": [B, F], "end_logits": [B, F]} (run_squad.py)."""
     inputs = _inputs()

@@ -1,5 +1,6 @@
 """A bert-serving-start process, and what tests ask of it."""
 
+import dataclasses
 import os
 import re
 import signal
@@ -8,9 +9,29 @@ import sys
 import time
 from pathlib import Path
 
+import keras
 import zmq
 
+from bert_tf import checkpoints
+from bert_tf.config import BertConfig
+from bert_tf.modeling import BertModel
+
 ROOT = Path(__file__).parent.parent
+TINY = ROOT / "tests" / "tiny"
+
+
+def save(model, folder):
+    """In Google's layout."""
+    vocab_file = str(TINY / "vocab.txt")
+    checkpoints.save(model, f"{folder}/", "google", vocab_file=vocab_file, do_lower_case=True)
+
+
+def tiny_encoder():
+    """Of three layers, whose vectors differ enough to be told apart."""
+    config = BertConfig.from_json_file(TINY / "bert_config.json")
+    config = dataclasses.replace(config, initializer_range=0.2, num_hidden_layers=3)
+    keras.utils.set_random_seed(3)
+    return BertModel(config)
 
 
 class ServerProcess:

@@ -1,25 +1,19 @@
 """bert-serving-start as a process, with bert-as-service's own client and with ours."""
 
 import asyncio
-import dataclasses
 import random
 import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 
-import keras
 import numpy as np
 import pytest
 import zmq
 from bert_serving.client import BertClient as StockClient
 from bert_serving.client import ConcurrentBertClient as StockConcurrentClient
-from serving import ROOT, ServerProcess, send
+from serving import ROOT, ServerProcess, save, send, tiny_encoder
 
-from bert_tf import checkpoints
-from bert_tf.config import BertConfig
-from bert_tf.modeling import BertModel
 from bert_tf.serving import (
     AsyncBertClient,
     BertClient,
@@ -30,7 +24,6 @@ from bert_tf.serving import (
 from bert_tf.tasks import feature_extraction
 from bert_tf.tasks.feature_extraction_config import FeatureExtractionConfig
 
-TINY = Path(__file__).parent / "tiny"
 TEXTS = ["we liked this film", "the book was bad ||| he never read it", "funny", "学习", "it " * 40]
 SIZE = 32
 PATIENCE = 120_000  # milliseconds, of a busy machine; a hang is an error all the same
@@ -39,16 +32,7 @@ PATIENCE = 120_000  # milliseconds, of a busy machine; a hang is an error all th
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     folder = tmp_path_factory.mktemp("model")
-    config = BertConfig.from_json_file(TINY / "bert_config.json")
-    config = dataclasses.replace(config, initializer_range=0.2, num_hidden_layers=3)
-    keras.utils.set_random_seed(3)
-    checkpoints.save(
-        BertModel(config),
-        f"{folder}/",
-        "google",
-        vocab_file=str(TINY / "vocab.txt"),
-        do_lower_case=True,
-    )
+    save(tiny_encoder(), folder)
     return folder
 
 

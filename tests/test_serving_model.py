@@ -1,20 +1,14 @@
 """What a worker computes, by pooling strategy: against the encoder's own outputs."""
 
-import dataclasses
-from pathlib import Path
-
-import keras
 import numpy as np
 import pytest
+from serving import save, tiny_encoder
 
-from bert_tf import checkpoints, heads
-from bert_tf.config import BertConfig
-from bert_tf.modeling import BertModel
+from bert_tf import heads
 from bert_tf.serving import assets, flags
 from bert_tf.serving.model import ServedModel
 from bert_tf.serving.rows import RowMaker, features
 
-TINY = Path(__file__).parent / "tiny"
 OF_HEADS = ("CLS_POOLED", "CLASSIFICATION", "REGRESSION")
 TEXTS = [("we liked this film", None), ("the book was bad", "he never read it"), ("", None)]
 
@@ -23,12 +17,8 @@ TEXTS = [("we liked this film", None), ("the book was bad", "he never read it"),
 def model(tmp_path_factory):
     """The folder of a model with a pooler, and the model."""
     folder = tmp_path_factory.mktemp("model")
-    config = BertConfig.from_json_file(TINY / "bert_config.json")
-    config = dataclasses.replace(config, initializer_range=0.2, num_hidden_layers=3)
-    keras.utils.set_random_seed(3)
-    made = BertModel(config)
-    vocab_file = str(TINY / "vocab.txt")
-    checkpoints.save(made, f"{folder}/", "google", vocab_file=vocab_file, do_lower_case=True)
+    made = tiny_encoder()
+    save(made, folder)
     return folder, made
 
 
@@ -107,8 +97,7 @@ def test_tokens_without_special_ones(model):
 @pytest.mark.parametrize(("strategy", "outputs"), [("CLASSIFICATION", 3), ("REGRESSION", 1)])
 def test_heads(model, tmp_path, strategy, outputs):
     made = heads.classifier(model[1].config, outputs)
-    vocab_file = str(TINY / "vocab.txt")
-    checkpoints.save(made, f"{tmp_path}/", "google", vocab_file=vocab_file, do_lower_case=True)
+    save(made, tmp_path)
     found, batch = answers(tmp_path, f"-pooling_strategy={strategy}")
     logits = encoded(made, batch)["logits"].numpy()
     if strategy == "CLASSIFICATION":

@@ -35,6 +35,11 @@ class LoadReport:
     encoder_percent: float
     notes: tuple[str, ...] = ()
 
+    @property
+    def lacking(self) -> list[str]:
+        """Names of all variables that were not set."""
+        return [*self.missing, *(name for name, *_ in self.mismatched)]
+
     def __str__(self) -> str:
         shapes = [f"{name} {ours} here, {theirs} there" for name, ours, theirs in self.mismatched]
         rows = (

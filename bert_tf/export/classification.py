@@ -164,12 +164,11 @@ class Classifier(Servable):
         names = tf.constant(self.labels, tf.string)
         if self.task_type == "regression":
             return {"scores": tf.squeeze(logits, axis=-1)}
+        probabilities = heads.scores(logits, self.task_type)
         if self.task_type == "multilabel":
-            probabilities = tf.sigmoid(logits)
             chosen = probabilities >= MULTILABEL_THRESHOLD
             label_ids, labels = tf.cast(chosen, tf.int32), tf.where(chosen, names, "")
         else:
-            probabilities = tf.nn.softmax(logits)
             label_ids = tf.argmax(logits, axis=-1, output_type=tf.int32)
             labels = tf.gather(names, label_ids)
         return {"label_ids": label_ids, "labels": labels, "probabilities": probabilities}

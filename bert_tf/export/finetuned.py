@@ -74,7 +74,7 @@ class FineTuned:
         from bert_tf.checkpoints.loading import assign
 
         report = assign(model, self.tensors, self.path)
-        if lacking := [*report.missing, *(name for name, *_ in report.mismatched)]:
+        if lacking := report.lacking:
             raise ValueError(
                 f"{self.path} holds no {self.task_type} model of its config: {', '.join(lacking)} "
                 "lacking, or of another shape"

@@ -52,6 +52,7 @@ def read(arguments: argparse.Namespace) -> tuple[Plan, Tokenizer]:
         config = found
     else:
         raise ValueError(f"-model_dir={folder} has no bert_config.json or config.json")
+    _check_layers(arguments, config)
     task_type, labels = _task(arguments, tuned_place)
     plan = Plan(
         tuned_place.weights,
@@ -59,7 +60,7 @@ def read(arguments: argparse.Namespace) -> tuple[Plan, Tokenizer]:
         _max_length(arguments, config),
         task_type,
         labels,
-        _checked(arguments, config),
+        arguments,
     )
     return plan, _tokenizer(arguments, place, config)
 
@@ -113,7 +114,7 @@ def _max_length(arguments: argparse.Namespace, config: BertConfig) -> int:
     return positions if asked is None else asked
 
 
-def _checked(arguments: argparse.Namespace, config: BertConfig) -> argparse.Namespace:
+def _check_layers(arguments: argparse.Namespace, config: BertConfig) -> None:
     layers = config.num_hidden_layers
     for layer in arguments.pooling_layer:
         if not -layers <= layer < layers:
@@ -121,4 +122,3 @@ def _checked(arguments: argparse.Namespace, config: BertConfig) -> argparse.Name
                 f"-pooling_layer={layer}: this model has {layers} layers, 0 to {layers - 1} or "
                 f"-{layers} to -1"
             )
-    return arguments

@@ -22,9 +22,9 @@ from bert_tf.serving.connection import (
     TIMEOUT_MS,
     Connection,
     Response,
+    ServingError,
     Texts,
     body_of,
-    check_version_of,
     content_of,
     vectors_of,
 )
@@ -84,7 +84,11 @@ class BertClient:
 
     def _check(self, version: bool, length: bool, tokens: bool, show: bool) -> None:
         config = self.server_config
-        check_version_of(config, version)
+        if version and config["server_version"] != SERVER_VERSION:
+            raise ServingError(
+                f"the server speaks version {config['server_version']}, this client "
+                f"{SERVER_VERSION}; check_version=False tries it all the same"
+            )
         self.length_limit = config["max_seq_len"] if length else None
         self._shows_tokens = bool(config["show_tokens_to_client"]) or not tokens
         if show:

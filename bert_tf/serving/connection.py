@@ -10,7 +10,6 @@ import numpy as np
 import zmq
 
 from bert_tf.serving import protocol
-from bert_tf.serving.flags import SERVER_VERSION
 
 TIMEOUT_MS = 60_000
 
@@ -96,11 +95,3 @@ def vectors_of(frames: list[bytes], as_list: bool) -> Response:
 def _error(header: dict[str, Any]) -> ServingError:
     kind = ServerBusyError if header.get("kind") == protocol.BUSY else ServingError
     return kind(header["error"])
-
-
-def check_version_of(config: dict[str, Any], check_version: bool) -> None:
-    if check_version and config["server_version"] != SERVER_VERSION:
-        raise ServingError(
-            f"the server speaks version {config['server_version']}, this client {SERVER_VERSION}; "
-            "check_version=False tries it all the same"
-        )

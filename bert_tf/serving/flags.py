@@ -30,10 +30,10 @@ class PoolingStrategy(enum.IntEnum):
 HEADS = (PoolingStrategy.CLASSIFICATION, PoolingStrategy.REGRESSION)
 
 
-def parser(prog: str = "bert-serving-start") -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
     """The command line of the server."""
     made = argparse.ArgumentParser(
-        prog=prog,
+        prog="bert-serving-start",
         description="Serves BERT's vectors to bert-as-service's clients.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         allow_abbrev=False,

@@ -17,11 +17,13 @@ class Job:
     Attributes:
       texts: those that are no rows yet, the next one last.
       size: of its texts.
+      small: whether it goes before large ones.
       ended: whether it was answered, be it with a refusal.
     """
 
-    def __init__(self, request: Request, texts: list[Text], reserved: int):
+    def __init__(self, request: Request, texts: list[Text], reserved: int, small: bool):
         self.request, self.size, self.reserved = request, len(texts), reserved
+        self.small = small
         self.texts = texts[::-1]
         self.arrived = time.monotonic()
         self.tokens: list[list[str]] = []

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import tensorflow as tf
 
 from bert_tf import checkpoints, distribution, heads
 from bert_tf.batching import EXACT_ROWS, Arrays
+from bert_tf.checkpoints.loading import assign
 from bert_tf.modeling import BertModel
 from bert_tf.pooling import POOLINGS
 from bert_tf.serving.assets import Plan
@@ -71,22 +74,22 @@ class ServedModel:
 
     def _load(self) -> BertModel | heads.TaskModel:
         plan, strategy = self.plan, self.strategy
+        tensors = checkpoints.read(plan.weights, optimizer_state=False)
         if strategy in HEADS:
-            model = heads.classifier(plan.config, self._num_outputs())
+            model = heads.classifier(plan.config, self._num_outputs(tensors))
         else:
             model = BertModel(plan.config, add_pooler=strategy == PoolingStrategy.CLS_POOLED)
             model.build()
-        report = checkpoints.load(model, plan.weights)
-        if lacking := [*report.missing, *(name for name, *_ in report.mismatched)]:
+        report = assign(model, tensors, plan.weights)
+        if lacking := report.lacking:
             raise ValueError(
                 f"-pooling_strategy={strategy} needs {', '.join(lacking)}, which {plan.weights} "
                 "does not have; take another strategy, or a fine-tuned model"
             )
         return model
 
-    def _num_outputs(self) -> int:
+    def _num_outputs(self, tensors: Mapping[str, np.ndarray]) -> int:
         plan = self.plan
-        tensors = checkpoints.read(plan.weights, optimizer_state=False)
         if "output_bias" not in tensors:
             raise ValueError(
                 f"-pooling_strategy={self.strategy}: {plan.weights} has no classifier "
@@ -107,7 +110,7 @@ class ServedModel:
         last = batch.pop("last")
         outputs = self.model(batch, training=False)
         if self.strategy in HEADS:
-            return _answers(outputs["logits"], self.plan.task_type)
+            return heads.scores(outputs["logits"], self.plan.task_type)
         if self.strategy == PoolingStrategy.CLS_POOLED:
             return tf.cast(outputs["pooled_output"], tf.float32)
         layers = [outputs["encoder_outputs"][i] for i in self.plan.arguments.pooling_layer]
@@ -117,13 +120,6 @@ class ServedModel:
         if self.strategy == PoolingStrategy.LAST_TOKEN:
             return tf.gather(states, last, batch_dims=1)
         return POOLINGS[_POOLINGS[self.strategy]](states, batch["input_mask"])
-
-
-def _answers(logits: tf.Tensor, task_type: str | None) -> tf.Tensor:
-    """Logits [B, L] -> probabilities; of a regression the number itself."""
-    if task_type == "regression":
-        return logits
-    return tf.sigmoid(logits) if task_type == "multilabel" else tf.nn.softmax(logits)
 
 
 def _signature() -> dict[str, tf.TensorSpec]:

@@ -93,6 +93,10 @@ class Pool:
         """Whether no worker comes up any more."""
         return all(one.failures >= _GIVE_UP for one in self.workers)
 
+    @property
+    def restarts(self) -> int:
+        return sum(one.restarts for one in self.workers)
+
     def send(self, one: Worker, tickets: list[Ticket]) -> None:
         self._number += 1
         one.sent[self._number] = (time.monotonic(), tickets)

@@ -18,6 +18,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from bert_tf.data.sentence_lines import split_pair
+
 SHOW_CONFIG, SHOW_STATUS, TERMINATION = b"SHOW_CONFIG", b"SHOW_STATUS", b"TERMINATION"
 SHOW_METRICS = b"SHOW_METRICS"  # ours: {"metrics": Prometheus's text}
 COMMANDS = (SHOW_CONFIG, SHOW_STATUS, SHOW_METRICS, TERMINATION)
@@ -76,8 +78,6 @@ def parse_texts(body: bytes) -> list[Text]:
 
 
 def _text(number: int, text: Any) -> Text:
-    from bert_tf.data.sentence_lines import split_pair
-
     if isinstance(text, str):
         return split_pair(text)
     if isinstance(text, dict) and text.keys() <= {"text_a", "text_b"}:

@@ -25,9 +25,9 @@ class Scheduler:
         self._bulk: dict[int, deque[Ticket]] = {}
         self._turn = 0
 
-    def add(self, ticket: Ticket, small: bool, again: bool = False) -> None:
+    def add(self, ticket: Ticket, again: bool = False) -> None:
         """Lets a row wait; `again`, before all others of its length."""
-        queues = self._small if small else self._bulk
+        queues = self._small if ticket.job.small else self._bulk
         queue = queues.setdefault(_padded(len(ticket.row.input_ids)), deque())
         if again:
             queue.appendleft(ticket)

@@ -24,6 +24,7 @@ from bert_tf.serving.rows import RowMaker
 from bert_tf.serving.scheduler import Scheduler
 from bert_tf.serving.statistics import Statistics
 
+_VERSION = importlib.metadata.version("bert_tf")
 _MESSAGES_A_TURN = 64
 _TEXTS_A_TURN = 64  # that are tokenized before the sockets are looked at again
 _POLL_MS, _RETRY_MS = 1000, 2
@@ -125,7 +126,7 @@ class Server:
             try:
                 if request.body in protocol.COMMANDS:
                     self.statistics.request(request.identity, "system")
-                    self._reply(protocol.answer(request, self._command(request.body)))
+                    self._outbox.send(protocol.answer(request, self._command(request.body)))
                 else:
                     self._accept(request)
             except Refused as refused:
@@ -171,13 +172,13 @@ class Server:
                 f"the server is busy: {self._reserved >> 20} MB of answers are computed or not "
                 "taken; try again later",
             )
-        job = Job(request, texts, reserved)
+        job = Job(request, texts, reserved, len(texts) <= self.arguments.priority_batch_size)
         self._open.add(job)
         self._texts += job.size
         self._reserved += reserved
         if not texts:
             self._finish(job, np.empty((0, self.vector_size or 0), np.float32))
-        elif job.size <= self.arguments.priority_batch_size:
+        elif job.small:
             self._admit(job, job.size)
         else:
             self._admitted.append(job)
@@ -199,7 +200,6 @@ class Server:
 
     def _admit(self, job: Job, count: int) -> None:
         """Makes rows of the next texts and lets them wait."""
-        small = job.size <= self.arguments.priority_batch_size
         now = time.monotonic()
         for _ in range(min(count, len(job.texts))):
             place = job.size - len(job.texts)
@@ -211,7 +211,7 @@ class Server:
             if self.arguments.show_tokens_to_client:
                 job.tokens.append(self.rows.tokens(row))
             job.longest = max(job.longest, len(row.input_ids))
-            self.scheduler.add(Ticket(job, place, row, now), small)
+            self.scheduler.add(Ticket(job, place, row, now))
 
     # --------------------------------------------------------------------- batches and workers
 
@@ -297,8 +297,7 @@ class Server:
             if ticket.deaths >= _MAX_DEATHS:
                 self._fail(job, Refused(FAILED, "the workers that computed it died"))
             elif not job.ended:
-                small = job.size <= self.arguments.priority_batch_size
-                self.scheduler.add(ticket, small, again=True)
+                self.scheduler.add(ticket, again=True)
 
     def _give_up(self, why: str) -> None:
         self.failed = self.stopping = True
@@ -324,20 +323,15 @@ class Server:
 
     def _refuse(self, request: Request, refused: Refused) -> None:
         self.statistics.answered(refused.kind)
-        self._reply(protocol.refusal(request, refused))
-
-    def _reply(self, frames: list[Any]) -> None:
-        self._outbox.send(frames)
+        self._outbox.send(protocol.refusal(request, refused))
 
     # ------------------------------------------------------------------------------ status
 
     def status(self, statistic: bool) -> dict[str, Any]:
         """What SHOW_CONFIG and SHOW_STATUS answer: bert-as-service's keys, and ours."""
-        versions = {name: importlib.metadata.version(name) for name in ("pyzmq", "bert_tf")}
         workers = self._ready_workers()
         shown = {
             **vars(self.arguments),
-            "max_seq_len": self.arguments.max_seq_len,
             "do_lower_case": self.rows.tokenizer.do_lower_case,
             "pooling_strategy": int(self.arguments.pooling_strategy),
             "port": self.ports[0],
@@ -346,8 +340,8 @@ class Server:
             "tensorflow_version": self.tensorflow_version.split("."),
             "python_version": platform.python_version(),
             "server_version": SERVER_VERSION,
-            "bert_tf_version": versions["bert_tf"],
-            "pyzmq_version": versions["pyzmq"],
+            "bert_tf_version": _VERSION,
+            "pyzmq_version": zmq.pyzmq_version(),
             "zmq_version": zmq.zmq_version(),
             "server_start_time": time.ctime(self.statistics.started),
             "server_current_time": time.ctime(),
@@ -367,11 +361,11 @@ class Server:
                 "waiting_texts": self.scheduler.size,
                 "open_requests": len(self._open),
                 "ready_workers": len(workers),
-                "worker_restarts": sum(one.restarts for one in self.pool.workers),
+                "worker_restarts": self.pool.restarts,
                 "unread_answers": bool(self._outbox),
             }
         return shown
 
     def _note_state(self) -> None:
-        restarts = sum(one.restarts for one in self.pool.workers)
+        restarts = self.pool.restarts
         self.statistics.state(self.scheduler.size, len(self._ready_workers()), restarts)

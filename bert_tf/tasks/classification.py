@@ -169,7 +169,7 @@ class Classifier(Program[ClassificationConfig]):
         logits = np.concatenate(batches)
         if len(logits) > len(file.examples):
             logits = pool_windows(logits, file.statistics.rows_of, self.config.window_pooling)
-        outputs = objectives.scores(tf.constant(logits), problem_type).numpy()
+        outputs = heads.scores(tf.constant(logits), problem_type).numpy()
         if not self.task.labelled(split):
             return Evaluated(file.examples, self.labels, outputs, None, None, batch_size)
         expected = sentence_data.targets(file.examples, self.task, self.labels)

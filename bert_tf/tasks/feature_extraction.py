@@ -78,7 +78,7 @@ class FeatureExtractor:
             self.model.build()
         report = checkpoints.load(self.model, source)
         print(report, flush=True)
-        if report.missing or report.mismatched:
+        if report.lacking:
             raise ValueError(f"{source} has no pooler for --pooling={POOLED}; use another one")
         ids = tf.TensorSpec([None, None], tf.int32)
         names = ("input_ids", "input_mask", "segment_ids")

@@ -10,14 +10,6 @@ from bert_tf import crf
 from bert_tf.train_step import Objective, Tensors
 
 
-def scores(logits: tf.Tensor, problem_type: str) -> tf.Tensor:
-    """Logits [B, L] -> probabilities float32 [B, L]; a regression's number as it is."""
-    logits = tf.cast(logits, tf.float32)
-    if problem_type == "regression":
-        return logits
-    return tf.sigmoid(logits) if problem_type == "multilabel" else tf.nn.softmax(logits, axis=-1)
-
-
 def losses(
     logits: tf.Tensor, label_ids: tf.Tensor, problem_type: str, label_smoothing: float = 0.0
 ) -> tf.Tensor:
