@@ -134,6 +134,15 @@ def test_flipped_bits_and_replaced_pieces(copies, family, data):
         path.write_bytes(original)
 
 
+def test_a_heap_that_the_library_would_go_round_in(copies):
+    path, original = copies["KerasHub"]
+    start = original.index(b"GCOL") + 16
+    path.write_bytes(original[:start] + bytes(16) + original[start + 16 :])
+    with pytest.raises(DamagedCheckpointError, match="0 bytes in a heap of 4096"):
+        checkpoints.read(path)
+    path.write_bytes(original)
+
+
 class Calls:
     """Pickles as a call of a function of the operating system's."""
 

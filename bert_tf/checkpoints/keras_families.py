@@ -15,6 +15,7 @@ import h5py
 import numpy as np
 
 from bert_tf import filesystem
+from bert_tf.checkpoints import hdf5
 from bert_tf.checkpoints.files import damaged, size
 from bert_tf.checkpoints.names import Renamer
 
@@ -122,7 +123,7 @@ def read(path: str) -> tuple[str, dict[str, np.ndarray]]:
     """
     with filesystem.local_copy(path) as local:
         try:
-            with h5py.File(_archived(local) if path.endswith(".keras") else local, "r") as file:
+            with hdf5.opened(_archived(local) if path.endswith(".keras") else local) as file:
                 if "Lambda" in _classes(file.attrs.get("model_config", "")):
                     raise _RefusedError
                 limit = size(path)

@@ -18,6 +18,7 @@ import keras
 import numpy as np
 
 from bert_tf import filesystem, heads
+from bert_tf.checkpoints import hdf5
 from bert_tf.checkpoints.files import damaged, size, staged
 from bert_tf.checkpoints.loading import assign, named_weights
 from bert_tf.checkpoints.names import is_optimizer_state
@@ -38,7 +39,7 @@ def read(path: str) -> dict[str, np.ndarray] | None:
     tensors: dict[str, np.ndarray] = {}
     with filesystem.local_copy(path) as local:
         try:
-            with h5py.File(local, "r") as file:
+            with hdf5.opened(local) as file:
                 count = file.attrs.get(_COUNT)
                 for dataset in _datasets(file):
                     if (name := dataset.attrs.get(_NAME)) is not None:
