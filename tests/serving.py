@@ -43,8 +43,10 @@ class ServerProcess:
         self.process = subprocess.Popen(
             command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
-        self.port, self.port_out = map(int, self._read(r":(\d+), results at (\d+)"))
+        found = self._read(r":(\d+), results at (\d+)(?:, HTTP at (\d+))?")
+        self.port, self.port_out = map(int, found[:2])
         self.ports = {"port": self.port, "port_out": self.port_out}
+        self.url = f"http://127.0.0.1:{found[2]}"
 
     def _read(self, pattern):
         """What the pattern's groups are in the first line that it fits."""
@@ -55,11 +57,15 @@ class ServerProcess:
                 return found.groups()
         raise RuntimeError(f"no {pattern} from the server, which ended by {self.wait()}:\n{came}")
 
-    def workers(self):
-        """Process ids of the workers (not of multiprocessing's own helper)."""
+    def children(self):
+        """Process ids of what it started (but multiprocessing's own helper), the first first."""
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
-        found = [int(pid) for pid in children.read_text().split()]
+        found = sorted(int(pid) for pid in children.read_text().split())
         return [p for p in found if b"spawn_main" in Path(f"/proc/{p}/cmdline").read_bytes()]
+
+    def workers(self):
+        """Process ids of the workers of a server without HTTP."""
+        return self.children()
 
     def kill_worker(self):
         deadline = time.monotonic() + 60

@@ -5,10 +5,10 @@ import dataclasses
 import html.parser
 import json
 import re
-import shutil
 import subprocess
 import sys
 
+import browser
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -19,7 +19,6 @@ from sklearn.calibration import calibration_curve
 from bert_tf.data.examples import InputExample
 from bert_tf.reporting import RunReport, events, measures, render
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 HOSTILE = '<script>document.title="ran"</script><img src="http://example.com/x.png"> & "q"'
 CHINESE = "这个周末适合去公园散步。"
 
@@ -348,15 +347,12 @@ def test_no_event_file_no_scalars(tmp_path):
 
 
 def chromium(tmp_path, page, *arguments):
-    """What headless Chromium prints for a page, in a profile of its own."""
+    """What a browser prints for a page."""
     path = tmp_path / "page.html"
     path.write_text(page, encoding="utf-8")
-    quiet = "--disable-gpu --disable-quic --no-first-run --disable-background-networking"
-    quiet += " --disable-component-update --disable-sync --no-sandbox"
     # Every name fails to resolve: what needs a network would be missing.
-    offline = ["--host-resolver-rules=MAP * ~NOTFOUND", f"--user-data-dir={tmp_path / 'profile'}"]
-    command = [CHROMIUM, "--headless", *quiet.split(), *offline, *arguments, path.as_uri()]
-    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
+    offline = "--host-resolver-rules=MAP * ~NOTFOUND"
+    return browser.printed(path.as_uri(), tmp_path / "profile", offline, *arguments)
 
 
 # Runs beside the page, in a frame's parent: the page itself allows no script.
@@ -375,7 +371,7 @@ frame.onload = () => {
 </script>"""
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
+@pytest.mark.skipif(browser.CHROMIUM is None, reason="Chromium is not installed")
 @pytest.mark.parametrize("name", KINDS)
 def test_a_browser_shows_it(name, tmp_path):
     kind, count = KINDS[name]

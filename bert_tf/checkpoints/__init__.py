@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from absl import logging
 
 from bert_tf.checkpoints import location
-from bert_tf.checkpoints.labels import saved_labels, saved_task
+from bert_tf.checkpoints.labels import noted_task_type, saved_labels, saved_task
 from bert_tf.checkpoints.location import Location, locate
 from bert_tf.checkpoints.report import LoadReport
 from bert_tf.checkpoints.saving import save, save_description
@@ -36,6 +36,7 @@ __all__ = [
     "global_step",
     "load",
     "locate",
+    "noted_task_type",
     "read",
     "save",
     "save_description",
@@ -103,7 +104,7 @@ def load(
 def architecture(path: str | os.PathLike[str]) -> tuple[BertConfig, Tokenizer]:
     """A checkpoint's config and its tokenizer, from the files beside the weights.
 
-    Whether the tokenizer lower-cases is decided as `locate(path).case_reason` says.
+    Whether the tokenizer lower-cases is decided as `Location.lower_cases` says.
 
     Raises:
       ValueError: one is missing or they do not fit each other; the message names it.
@@ -119,7 +120,7 @@ def architecture(path: str | os.PathLike[str]) -> tuple[BertConfig, Tokenizer]:
         raise ValueError(_absent(path, wanted))
     tokenizer = tokenization.create_tokenizer(
         **place.tokenizer_file,
-        do_lower_case=bool(place.do_lower_case),
+        do_lower_case=place.lower_cases,
         keep_special_tokens=place.keep_special_tokens,
     )
     tokenization.validate_vocab_size(tokenizer.vocab_file, tokenizer.num_tokens, config.vocab_size)

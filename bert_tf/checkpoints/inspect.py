@@ -85,7 +85,7 @@ def _tokenizer(path: str, place: checkpoints.Location) -> tuple[Tokenizer | None
         return None, "there is no vocab.txt or spiece.model beside the weights"
     try:
         settings: dict[str, Any] = {**place.tokenizer_file}
-        return create_tokenizer(**settings, do_lower_case=bool(place.do_lower_case)), None
+        return create_tokenizer(**settings, do_lower_case=place.lower_cases), None
     except ValueError as error:
         return None, str(error)
 

@@ -7,6 +7,13 @@ from typing import Any
 
 from bert_tf.checkpoints.location import locate, read_json
 
+# What Hugging Face's config.json says, in our words.
+_PROBLEM_TYPES = {
+    "single_label_classification": "classification",
+    "multi_label_classification": "multilabel",
+    "regression": "regression",
+}
+
 
 def saved_labels(path: str | os.PathLike[str]) -> list[str] | None:
     """The labels beside the weights that `locate(path)` finds, or None where there are none.
@@ -42,6 +49,22 @@ def saved_task(path: str | os.PathLike[str]) -> dict[str, Any] | None:
     if not isinstance(task.get("task_type"), str):
         raise ValueError(f'{file} is damaged: it names no task_type, such as "classification"')
     return task
+
+
+def noted_task_type(path: str | os.PathLike[str]) -> str | None:
+    """The `task_type` that task.json notes, or else config.json in Hugging Face's words.
+
+    Raises:
+      ValueError: as `saved_task`.
+    """
+    if task := saved_task(path):
+        return str(task["task_type"])
+    file = locate(path).config_file
+    described = read_json(file, dict) if file else {}
+    if "BertForTokenClassification" in (described.get("architectures") or ()):
+        return "tagging"
+    noted = described.get("problem_type")
+    return _PROBLEM_TYPES.get(noted) if isinstance(noted, str) else None
 
 
 def default_labels(count: int) -> list[str]:

@@ -97,6 +97,11 @@ class Location:
     keep_special_tokens: bool
 
     @property
+    def lower_cases(self) -> bool:
+        """`do_lower_case`; where nothing tells, Google's default, which is to lower-case."""
+        return self.do_lower_case is not False
+
+    @property
     def tokenizer_file(self) -> dict[str, str]:
         """What text is tokenized by, as an argument of `create_tokenizer`; empty if unknown."""
         files = {"vocab_file": self.vocab_file, "spm_model_file": self.spm_model_file}

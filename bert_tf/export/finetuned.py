@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from bert_tf import checkpoints
-from bert_tf.checkpoints.location import read_json
 from bert_tf.export.export_config import ExportConfig
 
 if TYPE_CHECKING:
@@ -17,13 +16,6 @@ if TYPE_CHECKING:
 
     from bert_tf.config import BertConfig
     from bert_tf.tokenization import Tokenizer
-
-# What Hugging Face's config.json says, in our words.
-_PROBLEM_TYPES = {
-    "single_label_classification": "classification",
-    "multi_label_classification": "multilabel",
-    "regression": "regression",
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,12 +108,8 @@ def _task_type(
         raise ValueError(
             f"--task_type={given}, but task.json beside {config.checkpoint} says {noted}"
         )
-    if known := noted or given:
+    if known := given or checkpoints.noted_task_type(config.checkpoint):
         return known
-    place = checkpoints.locate(config.checkpoint)
-    described = read_json(place.config_file, dict) if place.config_file else {}
-    if "BertForTokenClassification" in (described.get("architectures") or ()):
-        return "tagging"
     if "cls/squad/output_bias" in tensors:
         return "question_answering"
     if "output_bias" not in tensors:
@@ -132,8 +120,6 @@ def _task_type(
             "(output_weights) nor one for question answering (cls/squad) or masked words "
             "(cls/predictions); fine-tune it first"
         )
-    if described.get("problem_type") in _PROBLEM_TYPES:
-        return _PROBLEM_TYPES[described["problem_type"]]
     return "regression" if len(tensors["output_bias"]) == 1 and not labels else "classification"
 
 

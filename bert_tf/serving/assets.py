@@ -5,13 +5,18 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import os
-from typing import Any
 
 from bert_tf import checkpoints
 from bert_tf.base_tokenizer import Tokenizer
 from bert_tf.config import BertConfig
-from bert_tf.serving.flags import HEADS, PoolingStrategy
+from bert_tf.serving.flags import PoolingStrategy
 from bert_tf.tokenization import create_tokenizer, validate_vocab_size
+
+# What a fine-tuned model may have been trained for; the first where nothing tells.
+_TASKS = {
+    PoolingStrategy.CLASSIFICATION: ("classification", "multilabel"),
+    PoolingStrategy.REGRESSION: ("regression",),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,10 +82,9 @@ def _tokenizer(
 ) -> Tokenizer:
     if not place.tokenizer_file:
         raise ValueError(f"-model_dir={arguments.model_dir} has no vocab.txt or spiece.model")
-    lower = True if place.do_lower_case is None else place.do_lower_case
     tokenizer = create_tokenizer(
         **place.tokenizer_file,
-        do_lower_case=lower and not arguments.cased_tokenization,
+        do_lower_case=place.lower_cases and not arguments.cased_tokenization,
         keep_special_tokens=place.keep_special_tokens,
     )
     validate_vocab_size(tokenizer.vocab_file, tokenizer.num_tokens, config.vocab_size)
@@ -92,16 +96,15 @@ def _task(
 ) -> tuple[str | None, tuple[str, ...]]:
     """Task and labels as they are noted beside the weights, where a head is asked for."""
     strategy = arguments.pooling_strategy
-    if strategy not in HEADS:
+    if strategy not in _TASKS:
         return None, ()
     path = place.weights or arguments.model_dir
     labels = tuple(checkpoints.saved_labels(path) or ())
-    noted: dict[str, Any] = checkpoints.saved_task(path) or {}
-    regression = strategy == PoolingStrategy.REGRESSION
-    task_type = noted.get("task_type", "regression" if regression else "classification")
-    if (task_type == "regression") != regression:
-        raise ValueError(f"-pooling_strategy={strategy}, but {path} is a {task_type} model")
-    return task_type, labels
+    noted = checkpoints.noted_task_type(path)
+    allowed = _TASKS[strategy]
+    if noted not in (None, *allowed):
+        raise ValueError(f"-pooling_strategy={strategy}, but {path} is a model for {noted}")
+    return noted or allowed[0], labels
 
 
 def _max_length(arguments: argparse.Namespace, config: BertConfig) -> int:

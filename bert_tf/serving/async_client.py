@@ -52,6 +52,11 @@ class AsyncBertClient:
     async def server_status(self) -> dict[str, Any]:
         return await self.command(protocol.SHOW_STATUS)
 
+    @property
+    def status(self) -> dict[str, Any]:
+        """Of this client."""
+        return self._connection.status(self._waiting, "ndarray", self.timeout)
+
     async def command(self, body: bytes) -> dict[str, Any]:
         """What a server answers to one of `protocol.COMMANDS`."""
         return content_of(await self._ask(body, 0))

@@ -171,18 +171,7 @@ class BertClient:
     @property
     def status(self) -> dict[str, Any]:
         """Of this client."""
-        return {
-            "identity": self.identity,
-            "num_request": self._connection.request_id,
-            "num_pending_request": len(self._pending),
-            "pending_request": set(self._pending),
-            "output_fmt": self.output_fmt,
-            "port": self.port,
-            "port_out": self.port_out,
-            "server_ip": self.ip,
-            "client_version": SERVER_VERSION,
-            "timeout": self.timeout,
-        }
+        return self._connection.status(self._pending, self.output_fmt, self.timeout)
 
     def terminate(self) -> None:
         """Ends the server, if that was started with -allow_remote_terminate."""

@@ -42,9 +42,10 @@ def start(argv: Sequence[str] | None = None) -> int:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, end)
+    http = f", HTTP at {server.http.port}" if server.http is not None else ""
     print(
         f"{plan.weights}: requests at {arguments.bind}:{server.ports[0]}, results at "
-        f"{server.ports[1]}; {arguments.num_worker} worker(s) start",
+        f"{server.ports[1]}{http}; {arguments.num_worker} worker(s) start",
         flush=True,
     )
     server.run()

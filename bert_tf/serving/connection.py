@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import uuid
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
 import zmq
 
 from bert_tf.serving import protocol
+from bert_tf.serving.flags import SERVER_VERSION
 
 TIMEOUT_MS = 60_000
 
@@ -17,7 +19,11 @@ Texts = list[str] | list[list[str]] | list[dict[str, str]]
 
 
 class ServingError(RuntimeError):
-    """What a server answered instead of vectors."""
+    """What a server answered instead of vectors; `kind` is one of those in `protocol`."""
+
+    def __init__(self, message: str, kind: str = protocol.FAILED):
+        super().__init__(message)
+        self.kind = kind
 
 
 class ServerBusyError(ServingError):
@@ -40,6 +46,7 @@ class Connection:
     ):
         given = identity.encode() if isinstance(identity, str) else identity
         self.identity = given or str(uuid.uuid4()).encode()
+        self.ip, self.port, self.port_out = ip, port, port_out
         self.sender, self.receiver = context.socket(zmq.PUSH), context.socket(zmq.SUB)
         for socket, number in ((self.sender, port), (self.receiver, port_out)):
             socket.setsockopt(zmq.LINGER, 0)
@@ -52,6 +59,21 @@ class Connection:
     def frames(self, body: bytes, count: int) -> list[bytes]:
         self.request_id += 1
         return [self.identity, body, b"%d" % self.request_id, b"%d" % count]
+
+    def status(self, pending: Iterable[int], output_fmt: str, timeout: int) -> dict[str, Any]:
+        """What bert-as-service's clients call their status."""
+        return {
+            "identity": self.identity,
+            "num_request": self.request_id,
+            "num_pending_request": len(set(pending)),
+            "pending_request": set(pending),
+            "output_fmt": output_fmt,
+            "port": self.port,
+            "port_out": self.port_out,
+            "server_ip": self.ip,
+            "client_version": SERVER_VERSION,
+            "timeout": timeout,
+        }
 
     def close(self) -> None:
         self.sender.close()
@@ -94,4 +116,4 @@ def vectors_of(frames: list[bytes], as_list: bool) -> Response:
 
 def _error(header: dict[str, Any]) -> ServingError:
     kind = ServerBusyError if header.get("kind") == protocol.BUSY else ServingError
-    return kind(header["error"])
+    return kind(header["error"], header.get("kind", protocol.FAILED))

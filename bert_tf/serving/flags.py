@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import enum
+import re
 
 SERVER_VERSION = "1.10.0"  # what bert-serving-client 1.10.0 asks of a server
 
@@ -101,8 +102,20 @@ def _add_network(group: argparse._ArgumentGroup) -> None:
     add("-bind", default="127.0.0.1", help="address to listen at; 0.0.0.0 for every network")
     add("-port", "-port_in", "-port_data", type=_port, default=5555, help="of requests")
     add("-port_out", "-port_result", type=_port, default=5556, help="of results")
-    for name in ("http_port", "http_max_connect", "cors"):
-        add(f"-{name}", type=_no_http, help="refused: this server does not speak HTTP yet")
+    add("-http_port", type=_port, help="of HTTP, which is spoken if this is given")
+    add(
+        "-http_max_connect",
+        type=_at_least(1),
+        default=256,
+        help="HTTP requests computed at a time; others wait for their turn",
+    )
+    add("-cors", default="*", help="the origin whose pages may ask over HTTP; * for all")
+    add(
+        "-model_name",
+        type=_name,
+        default="bert",
+        help="what the model is called over HTTP, in /v1/models/<name>:predict",
+    )
     add(
         "-allow_remote_terminate",
         action="store_true",
@@ -161,8 +174,10 @@ def _port(text: str) -> int:
     return int(text)
 
 
-def _no_http(text: str) -> None:
-    raise argparse.ArgumentTypeError("HTTP is not served yet; leave the flag out")
+def _name(text: str) -> str:
+    if not re.fullmatch(r"[\w.-]+", text):
+        raise argparse.ArgumentTypeError(f"{text!r}: a name has letters, digits, _, - and .")
+    return text
 
 
 def _length(text: str) -> int | None:

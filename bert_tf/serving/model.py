@@ -103,6 +103,10 @@ class ServedModel:
             )
         if plan.task_type == "regression" and count != 1:
             raise ValueError(f"{plan.weights} has {count} outputs; a regression has one")
+        if plan.task_type == "classification" and count == 1:
+            raise ValueError(
+                f"{plan.weights} has one output: a regression; take -pooling_strategy=REGRESSION"
+            )
         return count
 
     def _forward(self, batch: dict[str, tf.Tensor]) -> tf.Tensor:

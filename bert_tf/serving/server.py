@@ -13,23 +13,21 @@ import zmq
 from absl import logging
 
 from bert_tf.base_tokenizer import Tokenizer
-from bert_tf.serving import protocol, worker
+from bert_tf.serving import protocol
 from bert_tf.serving.assets import Plan
+from bert_tf.serving.dispatcher import Dispatcher
 from bert_tf.serving.flags import SERVER_VERSION, PoolingStrategy
+from bert_tf.serving.http_process import HttpProcess
 from bert_tf.serving.jobs import Job, Ticket
 from bert_tf.serving.outbox import PARKED_SECONDS, Outbox
-from bert_tf.serving.pool import DIED, Event, Pool, Worker
 from bert_tf.serving.protocol import BAD_REQUEST, BUSY, FAILED, STOPPING, Refused, Request
 from bert_tf.serving.rows import RowMaker
-from bert_tf.serving.scheduler import Scheduler
 from bert_tf.serving.statistics import Statistics
 
 _VERSION = importlib.metadata.version("bert_tf")
 _MESSAGES_A_TURN = 64
 _TEXTS_A_TURN = 64  # that are tokenized before the sockets are looked at again
-_POLL_MS, _RETRY_MS = 1000, 2
-_MAX_AHEAD = 2  # batches sent to a busy worker, whatever -prefetch_size says
-_MAX_DEATHS = 3  # workers that may die of a row
+_POLL_MS, _ENDING_MS, _RETRY_MS = 1000, 20, 2
 _MAX_ANSWER_BYTES = 2 << 30  # of all requests that are not answered yet, together
 _LAST_SECONDS = 3.0  # in which a client may still take its answer, when all are computed
 _UNREAD_REQUESTS = 64  # that ZeroMQ holds for one client
@@ -39,22 +37,19 @@ class Server:
     """A bert-as-service server.
 
     Raises:
-      zmq.ZMQError: a port is taken.
+      zmq.ZMQError, ValueError: a port is taken.
     """
 
     def __init__(self, plan: Plan, tokenizer: Tokenizer):
         self.plan, self.arguments = plan, plan.arguments
         self.rows = RowMaker(plan, tokenizer)
-        self.scheduler = Scheduler(self.arguments.max_batch_size)
         self.statistics = Statistics()
-        self.pool = Pool(plan)
-        self.vector_size: int | None = None  # D, known when the first worker is ready
-        self.tensorflow_version = ""
+        self.dispatcher = Dispatcher(plan, self.statistics, self._finish, self._fail)
         self.stopping = False
-        self.failed = False  # whether no worker comes up
         self._admitted: deque[Job] = deque()  # with texts that are no rows yet
         self._open: set[Job] = set()
-        self._texts = self._reserved = self._last_batch = 0
+        self._texts = self._reserved = 0
+        self._computed_at: float | None = None  # when all was computed, at the end
         context: Any = zmq.Context.instance()
         self._inbox = context.socket(zmq.PULL)
         self._inbox.setsockopt(zmq.MAXMSGSIZE, protocol.MAX_MESSAGE_BYTES)
@@ -62,51 +57,68 @@ class Server:
         self._inbox.bind(f"tcp://{self.arguments.bind}:{self.arguments.port}")
         address = f"tcp://{self.arguments.bind}:{self.arguments.port_out}"
         self._outbox = Outbox(context, address)
-        self.ports = tuple(
-            int(socket.getsockopt_string(zmq.LAST_ENDPOINT).rsplit(":", 1)[1])
-            for socket in (self._inbox, self._outbox.socket)
-        )
+        self.ports = _port_of(self._inbox), _port_of(self._outbox.socket)
         self._poller = zmq.Poller()
-        for socket in (self._inbox, self._outbox.socket, self.pool.fileno()):
+        for socket in (self._inbox, self._outbox.socket, self.dispatcher.pool.fileno()):
             self._poller.register(socket, zmq.POLLIN)
+        asked = self.arguments.http_port is not None
+        self.http = HttpProcess(plan, self.ports) if asked else None
 
     # ---------------------------------------------------------------------------- the loop
 
     def run(self) -> None:
         """Serves until `stop` is called and all that was accepted is answered."""
         try:
-            while not (self.stopping and not self._open and not self._outbox):
-                now = time.monotonic()
-                self.pool.tend(now)
+            while not self._over(now := time.monotonic()):
+                self.dispatcher.pool.tend(now)
+                if self.http is not None:
+                    self.http.tend(now)
                 self._poller.poll(int(self._timeout(now)))
                 self._outbox.subscriptions()
                 self._receive()
-                for event in self.pool.events():
-                    self._handle(event)
+                self.dispatcher.collect()
                 self._tokenize()
-                self._dispatch()
-                ending = self.stopping and not self._open
-                patience = _LAST_SECONDS if ending else PARKED_SECONDS
+                self.dispatcher.dispatch()
+                patience = PARKED_SECONDS if self._computed_at is None else _LAST_SECONDS
                 self._reserved -= self._outbox.tend(time.monotonic(), patience)
         finally:
-            self.pool.stop()
+            self.dispatcher.pool.stop()
+            if self.http is not None:
+                self.http.kill()
             self._inbox.close(0)
             self._outbox.socket.close()
+
+    def _over(self, now: float) -> bool:
+        """Whether the server is to end and has nothing left to do, or nobody takes it."""
+        if self.failed:
+            self.stopping = True
+            for job in list(self._open):
+                self._fail(job, Refused(FAILED, str(self.dispatcher.failure)))
+        if self.stopping and self.http is not None:
+            self.http.stop()
+        if not self.stopping or self._open:
+            return False
+        self._computed_at = self._computed_at or now
+        waited_for = bool(self._outbox) or (self.http is not None and self.http.alive)
+        return not waited_for or now - self._computed_at > 2 * _LAST_SECONDS
+
+    @property
+    def failed(self) -> bool:
+        """Whether no worker comes up."""
+        return self.dispatcher.failure is not None
 
     def stop(self) -> None:
         """Takes no more texts, and lets `run` end when the accepted ones are answered."""
         self.stopping = True
-        self.pool.wake()
+        self.dispatcher.pool.wake()
 
     def _timeout(self, now: float) -> float:
         """Milliseconds until there is something to do without a message."""
         if self._admitted:
             return 0
-        timeout = _RETRY_MS if self._outbox else _POLL_MS
-        since = self.scheduler.waiting_since()
-        if since is not None and any(not one.sent for one in self._ready_workers()):
-            timeout = min(timeout, 1 + 1000 * (since - now) + self.arguments.batch_wait)
-        return max(0.0, timeout)
+        timeout = _RETRY_MS if self._outbox else _ENDING_MS if self.stopping else _POLL_MS
+        patience = self.dispatcher.patience(now)
+        return timeout if patience is None else min(timeout, patience)
 
     # ------------------------------------------------------------------------- requests in
 
@@ -177,7 +189,7 @@ class Server:
         self._texts += job.size
         self._reserved += reserved
         if not texts:
-            self._finish(job, np.empty((0, self.vector_size or 0), np.float32))
+            self._finish(job, np.empty((0, self.dispatcher.vector_size or 0), np.float32))
         elif job.small:
             self._admit(job, job.size)
         else:
@@ -186,7 +198,7 @@ class Server:
     @property
     def _row_bytes(self) -> int:
         """Of the answer, for one text; at most."""
-        size = self.vector_size or self.plan.config.hidden_size
+        size = self.dispatcher.vector_size or self.plan.config.hidden_size
         by_token = self.arguments.pooling_strategy == PoolingStrategy.NONE
         return 4 * size * (self.plan.max_length if by_token else 1)
 
@@ -211,98 +223,7 @@ class Server:
             if self.arguments.show_tokens_to_client:
                 job.tokens.append(self.rows.tokens(row))
             job.longest = max(job.longest, len(row.input_ids))
-            self.scheduler.add(Ticket(job, place, row, now))
-
-    # --------------------------------------------------------------------- batches and workers
-
-    def _ready_workers(self) -> list[Worker]:
-        return [one for one in self.pool.workers if one.ready]
-
-    def _dispatch(self) -> None:
-        while self.scheduler.size:
-            ready = self._ready_workers()
-            idle = [one for one in ready if not one.sent]
-            full = self.scheduler.has_full_batch()
-            if idle:
-                chosen = idle[0] if full or self._waited_enough() else None
-            else:
-                chosen = self._least_loaded(ready) if full else None
-            if chosen is None:
-                return
-            if tickets := self.scheduler.take(max(1, len(idle))):
-                self.pool.send(chosen, tickets)
-
-    def _least_loaded(self, ready: list[Worker]) -> Worker | None:
-        """The worker that gets a batch ahead of time, if any."""
-        one = min(ready, key=lambda one: len(one.sent), default=None)
-        ahead = self.arguments.prefetch_size
-        return one if one is not None and len(one.sent) <= min(ahead, _MAX_AHEAD) else None
-
-    def _waited_enough(self) -> bool:
-        """Whether the waiting rows are as many as were answered last: whose clients, if they come
-        again, are here then; or the time for that is over."""
-        since = self.scheduler.waiting_since()
-        late = since is None or time.monotonic() - since >= self.arguments.batch_wait / 1000
-        return late or self.scheduler.size >= self._last_batch
-
-    def _handle(self, event: Event) -> None:
-        one = event.worker
-        if event.kind == worker.READY:
-            self.vector_size, self.tensorflow_version = event.first, event.second
-            print(f"worker {one.slot} is ready", flush=True)
-        elif event.kind == DIED:
-            for _, tickets in one.sent.values():
-                self._retry(tickets)
-            one.sent.clear()
-            if self.pool.hopeless:
-                self._give_up("no worker comes up; see the server's log")
-        elif event.first is None:  # it could not load the model, and dies
-            logging.error("worker %d: %s", one.slot, event.second)
-            if self.vector_size is None:
-                self._give_up(event.second)
-        else:
-            self._answered(one, event)
-
-    def _answered(self, one: Worker, event: Event) -> None:
-        sent, tickets = one.sent.pop(event.first)
-        if event.kind == worker.ERROR:
-            for ticket in tickets:
-                self._fail(ticket.job, Refused(FAILED, f"the model failed: {event.second}"))
-            return
-        self._last_batch = len(tickets)
-        self.statistics.batch(len(tickets), time.monotonic() - sent)
-        if self.arguments.verbose:
-            print(f"worker {one.slot}: batch {event.first}, {len(tickets)} texts", flush=True)
-        for ticket, vectors in zip(tickets, event.second, strict=True):
-            job = ticket.job
-            if job.ended:
-                continue
-            if vectors.ndim == 2:
-                vectors = vectors[: len(ticket.row.input_ids)]
-            job.put(ticket.place, vectors)
-            if job.complete:
-                self._finish(job, job.array(self._fixed_length))
-
-    @property
-    def _fixed_length(self) -> int | None:
-        """T of an answer [N, T, D], unless it is that of its longest text."""
-        if self.arguments.max_seq_len is not None or self.arguments.fixed_embed_length:
-            return self.plan.max_length
-        return None
-
-    def _retry(self, tickets: list[Ticket]) -> None:
-        for ticket in reversed(tickets):
-            ticket.deaths += 1
-            job = ticket.job
-            if ticket.deaths >= _MAX_DEATHS:
-                self._fail(job, Refused(FAILED, "the workers that computed it died"))
-            elif not job.ended:
-                self.scheduler.add(ticket, again=True)
-
-    def _give_up(self, why: str) -> None:
-        self.failed = self.stopping = True
-        for job in list(self._open):
-            self._fail(job, Refused(FAILED, why))
+            self.dispatcher.scheduler.add(Ticket(job, place, row, now))
 
     # ------------------------------------------------------------------------- answers out
 
@@ -329,15 +250,16 @@ class Server:
 
     def status(self, statistic: bool) -> dict[str, Any]:
         """What SHOW_CONFIG and SHOW_STATUS answer: bert-as-service's keys, and ours."""
-        workers = self._ready_workers()
+        workers, pool = self.dispatcher.ready_workers(), self.dispatcher.pool
         shown = {
             **vars(self.arguments),
             "do_lower_case": self.rows.tokenizer.do_lower_case,
             "pooling_strategy": int(self.arguments.pooling_strategy),
             "port": self.ports[0],
             "port_out": self.ports[1],
+            "http_port": self.http and self.http.port,
             "num_labels": len(self.plan.labels) or self.arguments.num_labels,
-            "tensorflow_version": self.tensorflow_version.split("."),
+            "tensorflow_version": self.dispatcher.tensorflow_version.split("."),
             "python_version": platform.python_version(),
             "server_version": SERVER_VERSION,
             "bert_tf_version": _VERSION,
@@ -345,9 +267,9 @@ class Server:
             "zmq_version": zmq.zmq_version(),
             "server_start_time": time.ctime(self.statistics.started),
             "server_current_time": time.ctime(),
-            "num_process": 1 + len(self.pool.workers),
+            "num_process": 1 + len(pool.workers) + (self.http is not None),
             "num_concurrent_socket": 2,
-            "ventilator -> worker": ["pipe"] * len(self.pool.workers),
+            "ventilator -> worker": ["pipe"] * len(pool.workers),
             "worker -> sink": ["pipe"],
             "ventilator <-> sink": "same process",
             "ready": bool(workers) and not self.stopping,
@@ -358,14 +280,18 @@ class Server:
             shown["statistic"] = self.statistics.original()
             shown["now"] = {
                 **self.statistics.recent(),
-                "waiting_texts": self.scheduler.size,
+                "waiting_texts": self.dispatcher.scheduler.size,
                 "open_requests": len(self._open),
                 "ready_workers": len(workers),
-                "worker_restarts": self.pool.restarts,
+                "worker_restarts": pool.restarts,
                 "unread_answers": bool(self._outbox),
             }
         return shown
 
     def _note_state(self) -> None:
-        restarts = self.pool.restarts
-        self.statistics.state(self.scheduler.size, len(self._ready_workers()), restarts)
+        ready, restarts = len(self.dispatcher.ready_workers()), self.dispatcher.pool.restarts
+        self.statistics.state(self.dispatcher.scheduler.size, ready, restarts)
+
+
+def _port_of(socket: Any) -> int:
+    return int(socket.getsockopt_string(zmq.LAST_ENDPOINT).rsplit(":", 1)[1])

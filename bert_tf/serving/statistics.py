@@ -95,9 +95,16 @@ class Statistics:
             "latency_p50_ms": round(float(np.percentile(latencies, 50)), 2),
             "latency_p99_ms": round(float(np.percentile(latencies, 99)), 2),
             "batch_rows": round(float(np.mean(self._batches or [0])), 1),
+            "batch_sizes": self._batch_sizes(),
             "requests_per_second": round(rate[-1] if rate else 0.0, 1),
             "answers": {k: self._totals[k] for k in ("vectors", "busy", "bad_request", "failed")},
         }
+
+    def _batch_sizes(self) -> dict[str, int]:
+        """How many of the last batches had up to so many rows, and more than the number before."""
+        places = np.searchsorted(_ROWS, list(self._batches))
+        counts = np.bincount(places, minlength=len(_ROWS) + 1).tolist()
+        return dict(zip([*map(str, _ROWS), "more"], counts, strict=True))
 
     def original(self) -> dict[str, Any]:
         """`statistic` of bert-as-service's status."""

@@ -122,7 +122,7 @@ def _casing(config: ModelFlags, place: checkpoints.Location) -> tuple[bool, str]
     """Whether text is lower-cased, and who says so: the flag, the checkpoint, or the default."""
     if config.do_lower_case is None:
         if place.do_lower_case is None:
-            return True, "the default"
+            return place.lower_cases, "the default"
         return place.do_lower_case, place.case_reason
     validate_case_matches_checkpoint(config.do_lower_case, place.weights)
     if place.do_lower_case not in (None, config.do_lower_case):

@@ -63,7 +63,7 @@ def _extend(given: argparse.Namespace) -> None:
 def _prune(given: argparse.Namespace) -> None:
     from bert_tf.tasks import vocabulary_editing
 
-    lower = bool(checkpoints.locate(given.checkpoint).do_lower_case)
+    lower = checkpoints.locate(given.checkpoint).lower_cases
     words = _count(given, lower)
     done = vocabulary_editing.prune(given.checkpoint, words, given.output_dir, given.min_count)
     print(f"{given.output_dir}: {done.kept} tokens, {done.dropped} left out")
