@@ -27,7 +27,7 @@ def answers(folder, *given, texts=TEXTS):
     arguments = flags.parser().parse_args(["-model_dir", str(folder), *given])
     plan, tokenizer = assets.read(arguments)
     rows = [RowMaker(plan, tokenizer)(text) for text in texts]
-    batch = features(rows, plan.max_length, arguments.mask_cls_sep)
+    batch = features(rows, arguments.mask_cls_sep)
     return ServedModel(plan)(batch), batch
 
 

@@ -13,7 +13,7 @@ from bert_tf.serving.assets import Plan
 from bert_tf.serving.jobs import Job, Ticket
 from bert_tf.serving.pool import DIED, Event, Pool, Worker
 from bert_tf.serving.protocol import FAILED, Refused
-from bert_tf.serving.scheduler import Scheduler
+from bert_tf.serving.scheduler import MAX_TOKENS_ON_GPU, Scheduler
 from bert_tf.serving.statistics import Statistics
 
 _MAX_AHEAD = 2  # batches sent to a busy worker, whatever -prefetch_size says
@@ -63,14 +63,14 @@ class Dispatcher:
         while self.scheduler.size:
             ready = self.ready_workers()
             idle = [one for one in ready if not one.sent]
-            full = self.scheduler.has_full_batch()
+            worth = self.scheduler.is_worth_a_batch()
             if idle:
-                chosen = idle[0] if full or self._waited_enough() else None
+                chosen = idle[0] if worth or self._waited_enough() else None
             else:
-                chosen = self._least_loaded(ready) if full else None
+                chosen = self._least_loaded(ready) if worth else None
             if chosen is None:
                 return
-            if tickets := self.scheduler.take(max(1, len(idle))):
+            if tickets := self.scheduler.take(len(ready), len(idle)):
                 self.pool.send(chosen, tickets)
 
     def _least_loaded(self, ready: list[Worker]) -> Worker | None:
@@ -94,7 +94,9 @@ class Dispatcher:
     def _handle(self, event: Event) -> None:
         one = event.worker
         if event.kind == worker.READY:
-            self.vector_size, self.tensorflow_version = event.first, event.second
+            self.vector_size, self.tensorflow_version, on_gpu = event.first
+            if on_gpu:
+                self.scheduler.max_tokens = MAX_TOKENS_ON_GPU
             print(f"worker {one.slot} is ready", flush=True)
         elif event.kind == DIED:
             for _, tickets in one.sent.values():

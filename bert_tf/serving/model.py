@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from bert_tf import checkpoints, distribution, heads
-from bert_tf.batching import EXACT_ROWS, Arrays
+from bert_tf.batching import Arrays
 from bert_tf.checkpoints.loading import assign
 from bert_tf.modeling import BertModel
 from bert_tf.pooling import POOLINGS
@@ -62,11 +62,11 @@ class ServedModel:
         return outputs.astype(self.output, copy=False)
 
     def _shape(self, rows: int, length: int) -> tuple[int, int]:
-        """The shape that is computed: of a compiled model few ones, else of exact sums."""
-        if self.plan.arguments.xla:
-            longer = 1 << max(4, (length - 1).bit_length())
-            return 1 << (rows - 1).bit_length(), min(longer, self.plan.max_length)
-        return rows if rows < EXACT_ROWS else -(-rows // EXACT_ROWS) * EXACT_ROWS, length
+        """The shape that is computed: of a compiled model few ones."""
+        if not self.plan.arguments.xla:
+            return rows, length
+        longer = 1 << max(4, (length - 1).bit_length())
+        return 1 << (rows - 1).bit_length(), min(longer, self.plan.max_length)
 
     @property
     def _encoder(self) -> BertModel:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from bert_tf.base_tokenizer import Tokenizer
-from bert_tf.batching import Arrays, exact_length
+from bert_tf.batching import Arrays
 from bert_tf.packing import pack
 from bert_tf.serving.assets import Plan
 from bert_tf.serving.protocol import BAD_REQUEST, Refused, Text
@@ -61,7 +61,7 @@ class RowMaker:
         return self.tokenizer.convert_ids_to_tokens(row.input_ids.tolist())
 
 
-def features(rows: list[Row], limit: int, mask_special: bool) -> Arrays:
+def features(rows: list[Row], mask_special: bool) -> Arrays:
     """Rows -> input_ids, input_mask and segment_ids, int32 [B, F], and `last`, int32 [B].
 
     `last` is the place of the last token, which the mask does not tell if `mask_special`: then
@@ -69,7 +69,7 @@ def features(rows: list[Row], limit: int, mask_special: bool) -> Arrays:
     """
     lengths = np.array([len(row.input_ids) for row in rows])
     firsts = np.array([row.first for row in rows])[:, np.newaxis]
-    place = np.arange(exact_length(int(lengths.max()), limit))[np.newaxis]  # [1, F]
+    place = np.arange(lengths.max())[np.newaxis]  # [1, F]
     last = lengths[:, np.newaxis] - 1  # [B, 1]
     real = place <= last
     input_ids = np.zeros(real.shape, np.int32)
