@@ -2,10 +2,12 @@
 
 import asyncio
 import random
+import signal
 import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -257,6 +259,66 @@ def test_a_killed_worker_costs_no_answer(server, expected):
         assert client.server_status["now"]["worker_restarts"] == 3
 
 
+def test_a_server_that_is_started_again_under_load(model, expected):
+    """No answer is crossed; what got lost on the way is told in time, and asked once more."""
+    running = ServerProcess(model)
+    found, lost = [0] * 3, []
+    ended = threading.Event()
+
+    def ask(place):
+        with BertClient(**running.ports, timeout=PATIENCE, check_length=False) as client:
+            client.timeout = 2000
+            while not ended.is_set():
+                try:
+                    vectors = client.encode(TEXTS)
+                except (TimeoutError, ServingError) as error:
+                    lost.append(str(error))
+                    continue
+                np.testing.assert_allclose(vectors, expected, atol=1e-5)
+                found[place] += 1
+
+    with ThreadPoolExecutor(3) as pool:
+        asked = [pool.submit(ask, place) for place in range(3)]
+        ports = f"-port={running.port}", f"-port_out={running.port_out}"
+        for end in (signal.SIGTERM, signal.SIGKILL):
+            await_more(found)
+            running.process.send_signal(end)
+            assert running.wait() == (0 if end == signal.SIGTERM else -9)
+            running = ServerProcess(model, *ports)
+        await_more(found)
+        ended.set()
+        for one in asked:
+            one.result()
+    assert all("2000 ms" in words or "stopping" in words for words in lost)
+    assert running.end() == 0
+
+
+def await_more(found):
+    """Until every client got an answer more, which takes a new server's start."""
+    before, end = list(found), time.monotonic() + PATIENCE / 1000
+    while any(now == then for now, then in zip(found, before, strict=True)):
+        assert time.monotonic() < end, found
+        time.sleep(0.05)
+
+
+@pytest.mark.slow
+def test_a_hundred_thousand_requests(server):
+    texts = [" ".join(["we", "it", "he"][n % 3] for n in range(i)) + f" {i}" for i in range(200)]
+    with BertClient(**server.ports, check_length=False, timeout=PATIENCE) as client:
+        expected = client.encode(texts)
+
+    def ask(number):
+        order = random.Random(number)
+        with StockClient(**server.ports, timeout=PATIENCE, check_length=False) as client:
+            for _ in range(100_000 // 25):
+                chosen = [order.randrange(200) for _ in range(order.choice((1, 1, 1, 2, 5)))]
+                vectors = client.encode([texts[i] for i in chosen])
+                np.testing.assert_allclose(vectors, expected[chosen], atol=1e-5)
+
+    with ThreadPoolExecutor(25) as pool:
+        list(pool.map(ask, range(25)))
+
+
 def test_a_client_that_dies_in_the_middle(server, stock, expected):
     client = BertClient(**server.ports, timeout=PATIENCE)
     client.encode(["we"] * 2000, blocking=False)
@@ -299,3 +361,24 @@ def test_flags_that_do_not_fit(model, flags, message):
     command += ["-port=0", "-port_out=0"]
     ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert ran.returncode == 1 and message in ran.stderr
+
+
+@pytest.mark.parametrize(
+    ("flags", "length"),
+    [
+        ((), 25),
+        (("-max_seq_len=NONE",), 12),
+        (("-max_seq_len=NONE", "-fixed_embed_length"), 64),
+    ],
+)
+def test_vectors_of_every_token(model, flags, length):
+    """[N, T, D]: T is -max_seq_len, else the longest of the request, or the model's limit."""
+    running = ServerProcess(model, "-pooling_strategy=NONE", *flags)
+    with StockClient(**running.ports, timeout=PATIENCE, check_length=False) as client:
+        texts = ["we", "he saw it here and there", "it"]
+        vectors = client.encode(texts)
+        assert vectors.shape == (3, length, SIZE)
+        tokens = (vectors != 0).any(-1).sum(-1)
+        assert tokens.tolist() == [3, 12, 3]
+        np.testing.assert_allclose(client.encode(["we"])[0, :3], vectors[0, :3], atol=1e-5)
+    assert running.end() == 0

@@ -72,6 +72,16 @@ def test_strategies(model, strategy, layers, mask):
     np.testing.assert_allclose(vectors, by_hand(strategy, states, batch), atol=1e-5)
 
 
+def test_without_position_embeddings(model):
+    """A token's vectors do not depend on its place: those of a text are all alike."""
+    given = ["-pooling_strategy=NONE", "-no_position_embeddings", "-no_special_token"]
+    same = [["it"] * 6]
+    vectors, _ = answers(model[0], *given, texts=same)
+    np.testing.assert_allclose(vectors[0], vectors[0, :1].repeat(6, axis=0), atol=1e-5)
+    vectors, _ = answers(model[0], *given[::2], texts=same)
+    assert abs(vectors[0, 0] - vectors[0, 1]).max() > 0.1
+
+
 def test_the_pooler(model):
     vectors, batch = answers(model[0], "-pooling_strategy=CLS_POOLED")
     pooled = encoded(model[1], batch)["pooled_output"]
