@@ -115,8 +115,8 @@ class Encoder(Block):
         # A masked position keeps a finite score, as in Google's: rows of padding stay numbers.
         mask = (1 - tf.cast(input_mask, x.dtype)) * -10000
         if len(mask.shape) == 2:
-            mask = mask[:, tf.newaxis, :]
-        mask = mask[:, tf.newaxis]  # [B, 1, 1 or F, T]
+            mask = tf.expand_dims(mask, 1)
+        mask = tf.expand_dims(mask, 1)  # [B, 1, 1 or F, T]
         outputs = []
         for layer in self.stack:
             if self.recompute and training:

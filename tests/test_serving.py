@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from bert_tf.serving import (
     ConcurrentBertClient,
     ServerBusyError,
     ServingError,
+    benchmark,
 )
 from bert_tf.tasks import feature_extraction
 from bert_tf.tasks.feature_extraction_config import FeatureExtractionConfig
@@ -382,3 +384,21 @@ def test_vectors_of_every_token(model, flags, length):
         assert tokens.tolist() == [3, 12, 3]
         np.testing.assert_allclose(client.encode(["we"])[0, :3], vectors[0, :3], atol=1e-5)
     assert running.end() == 0
+
+
+def test_the_benchmark_writes_its_tables(model, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "words.txt").write_text("we saw it\nand 学习\n", encoding="utf-8")
+    command = ["-model_dir", str(model), "-num_repeat=2", "-client_vocab_file=words.txt"]
+    command += ["-test_client_batch_size", "1", "64", "-test_num_client", "3"]
+    command += ["-test_max_seq_len", "1000", "-test_max_batch_size", "-test_pooling_layer"]
+    assert benchmark.main(command) == 0
+    result = (tmp_path / "benchmark-1.result").read_text(encoding="utf-8")
+    assert [line for line in result.splitlines() if "texts/s" in line] == [
+        f"| `{name}` | texts/s |" for name in ("client_batch_size", "max_seq_len", "num_client")
+    ]
+    assert len(re.findall(r"^\| (1|64|3) \| [1-9]\d* \|$", result, re.MULTILINE)) == 3
+    assert "| 1000 | -max_seq_len=1000 exceeds this model's" in result
+    (tmp_path / "words.txt").write_text("")
+    assert benchmark.main(command) == 1
+    assert "-client_vocab_file=words.txt is empty" in capsys.readouterr().err
