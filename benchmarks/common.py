@@ -5,12 +5,14 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import os
-import platform
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
+
+from bert_tf.export.card import machine
+
+__all__ = ["best_seconds", "machine", "report", "run_contender", "versions"]
 
 
 def best_seconds(run: Callable[[], Any], repeats: int, warm_up: int = 2) -> float:
@@ -54,13 +56,3 @@ def run_contender(python: str, script: str, arguments: Sequence[str]) -> dict[st
 def versions(*packages: str) -> str:
     """`tensorflow 2.21.0, keras 3.15.1`, of the running interpreter."""
     return ", ".join(f"{name} {importlib.metadata.version(name)}" for name in packages)
-
-
-def machine() -> str:
-    """Processor, number of cores and Python."""
-    processor = platform.processor() or platform.machine()
-    if sys.platform == "linux":
-        with open("/proc/cpuinfo", encoding="utf-8") as lines:
-            names = [line.split(":", 1)[1].strip() for line in lines if "model name" in line]
-        processor = names[0] if names else processor
-    return f"{processor}, {os.cpu_count()} cores, Python {platform.python_version()}"

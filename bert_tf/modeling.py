@@ -39,7 +39,9 @@ class Embeddings(Block):
 
     def build(self, input_shape=None):
         config = self.config
-        self.word_embeddings = self._table("word_embeddings", config.vocab_size)
+        self.word_embeddings = self._table(
+            "word_embeddings", config.vocab_size, self.variable_dtype
+        )
         self.token_type_embeddings = self._table("token_type_embeddings", config.type_vocab_size)
         self.position_embeddings = self._table(
             "position_embeddings", config.max_position_embeddings
@@ -50,14 +52,14 @@ class Embeddings(Block):
             )
         super().build()
 
-    def _table(self, name: str, rows: int):
-        # Looked up and summed in float32 under every precision policy: casting V rows to look up
-        # a few would cost more than the lookup.
+    def _table(self, name: str, rows: int, dtype="float32"):
+        # Looked up as it is and summed in float32 under every precision policy: casting V rows to
+        # look up a few would cost more than the lookup.
         return self.add_weight(
             shape=(rows, self.config.hidden_size),
             initializer=initializer(self.config.initializer_range),
             name=name,
-            dtype="float32",
+            dtype=dtype,
             autocast=False,
         )
 
@@ -69,6 +71,7 @@ class Embeddings(Block):
                 f"{self.config.max_position_embeddings} positions; truncate them"
             )
         words = self._words(tf.convert_to_tensor(self.word_embeddings), input_ids)
+        words = tf.cast(words, tf.float32)
         segments = tf.matmul(
             tf.one_hot(segment_ids, self.config.type_vocab_size), self.token_type_embeddings
         )
@@ -87,7 +90,9 @@ class Embeddings(Block):
 
     def _words(self, table, input_ids):
         if self.use_one_hot_embeddings:
-            return tf.matmul(tf.one_hot(input_ids, self.config.vocab_size), table)
+            return tf.matmul(
+                tf.one_hot(input_ids, self.config.vocab_size, dtype=table.dtype), table
+            )
         # Its gradient keeps a row for each token: Google's optimizer clips by the norm of those.
         return tf.gather(table, input_ids)
 

@@ -24,6 +24,7 @@ from bert_tf.export import (
     export_model,
     publication,
     requests,
+    serving_config,
     text,
     verify,
 )
@@ -35,6 +36,7 @@ from bert_tf.tokenization import FullTokenizer
 TINY = Path(__file__).parent / "tiny"
 PREDICT = Path(__file__).parents[1] / "examples" / "predict.py"
 CLASSIFIER_OUTPUTS = {"label_ids": tf.int32, "labels": tf.string, "probabilities": tf.float32}
+IN_EXPORT_DIR = sorted(["features", "text", *serving_config.FILES])
 METHOD_OUTPUTS = {"classes": tf.string, "scores": tf.float32}
 
 
@@ -59,7 +61,7 @@ def features_folder(home):
 
 
 def test_layout(home, folder, features_folder, servable):
-    assert sorted(os.listdir(home)) == ["features", "text"]
+    assert sorted(os.listdir(home)) == IN_EXPORT_DIR
     assert os.listdir(home / "text") == os.listdir(home / "features") == ["1"]
     asset = Path(folder, "assets", "vocab.txt")
     assert asset.read_bytes() == Path(servable.tokenizer.vocab_file).read_bytes()
@@ -260,6 +262,21 @@ def graph_ops(folder: str) -> set[str]:
     return {node.op for node in nodes}
 
 
+def test_text_model_needs_two_ops_of_tf_text(folder):
+    """Both are in TF.Text's library for servers (ops_lib), which TF Serving links."""
+    (meta,) = saved_model(folder).meta_graphs
+    functions = {function.signature.name for function in meta.graph_def.library.function}
+    code = """
+        import sys
+        import tensorflow
+        from tensorflow.python.framework import op_def_registry
+        print(*(op for op in sys.argv[1:] if op_def_registry.get(op) is None))
+        """
+    command = [sys.executable, "-c", textwrap.dedent(code), *(graph_ops(folder) - functions)]
+    ran = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert set(ran.stdout.split()) == {"FastBertNormalize", "FastWordpieceTokenizeWithOffsets"}
+
+
 def test_features_model_needs_only_tensorflow(servable, folder, features_folder):
     rows = {"input_ids": [[2, 6, 3, 0]], "input_mask": [[1, 1, 1, 0]], "segment_ids": [[0] * 4]}
     code = textwrap.dedent(
@@ -300,7 +317,7 @@ def test_features_model_needs_only_tensorflow(servable, folder, features_folder)
 def test_next_free_version(tmp_path):
     for name in ("text/5", "features/7", "unfinished-1a2b", "done/text", "done/features"):
         (tmp_path / name).mkdir(parents=True)
-    published = publication._publish(str(tmp_path / "done"), str(tmp_path))
+    published = publication._publish(str(tmp_path / "done"), str(tmp_path), ["features", "text"])
     assert published == str(tmp_path / "text" / "8")
     assert sorted(os.listdir(tmp_path)) == ["done", "features", "text", "unfinished-1a2b"]
     assert sorted(os.listdir(tmp_path / "text")) == ["5", "8"]
@@ -480,7 +497,7 @@ def test_no_version_appears_unless_all_is_done(tmp_path, monkeypatch):
 def test_remote_folders():
     path = export_model(Doubler(), "ram://export")
     assert path == "ram://export/text/1"
-    assert sorted(tf.io.gfile.listdir("ram://export")) == ["features", "text"]
+    assert sorted(tf.io.gfile.listdir("ram://export")) == IN_EXPORT_DIR
     assert tf.io.gfile.exists(f"ram://export/features/1/{requests.WARMUP_FILE}")
     assert verify.call(tf.saved_model.load(path), "serving_default", {"numbers": ["7"]}) == {
         "twice": 14

@@ -1,7 +1,11 @@
 """The server's parts by themselves: protocol, scheduler, outbox, jobs, statistics."""
 
+import configparser
 import json
+import re
+import shlex
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +13,7 @@ import zmq
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bert_tf.serving import protocol
+from bert_tf.serving import flags, protocol
 from bert_tf.serving.jobs import Job, Ticket
 from bert_tf.serving.outbox import Outbox
 from bert_tf.serving.protocol import Refused, Request
@@ -200,6 +204,32 @@ def test_a_client_that_reads_late_gets_all_in_order(outbox):
             freed += until(outbox, lambda: socket.poll(5))
             assert socket.recv_multipart()[-1] == b"%d" % number
         assert freed == count * size and not outbox
+
+
+# -------------------------------------------------------------------------------- how it is run
+
+EXAMPLES = Path(__file__).parents[1] / "examples" / "serving"
+
+
+def test_the_image_starts_it_with_flags_that_it_has():
+    text = (EXAMPLES / "Dockerfile").read_text()
+    lists = dict(re.findall(r"^(ENTRYPOINT|CMD) (\[.*\])$", text, re.MULTILINE))
+    program, *given = json.loads(lists["ENTRYPOINT"]) + json.loads(lists["CMD"])
+    arguments = flags.parser().parse_args(given)
+    assert program == "bert-serving-start" and str(arguments.http_port) in text.split("urlopen")[2]
+    exposed = re.search(r"^EXPOSE (.*)$", text, re.MULTILINE)[1].split()
+    assert exposed == [str(x) for x in (arguments.port, arguments.port_out, arguments.http_port)]
+
+
+def test_the_unit_starts_it_with_flags_that_it_has():
+    unit = configparser.ConfigParser(comment_prefixes="#")
+    unit.optionxform = str
+    unit.read(EXAMPLES / "bert-serving.service")
+    program, *given = shlex.split(unit["Service"]["ExecStart"])
+    assert program.endswith("/bert-serving-start")
+    assert flags.parser().parse_args(given).num_worker == 2
+    # Else SIGTERM would end the workers under what was accepted.
+    assert unit["Service"]["KillMode"] == "mixed"
 
 
 # ------------------------------------------------------------------------- rows, jobs, statistics

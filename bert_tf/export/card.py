@@ -9,7 +9,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import platform
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -53,6 +55,28 @@ class Run:
 
 
 @dataclasses.dataclass(frozen=True)
+class Measured:
+    """What a precision costs and saves; pairs are (float32, this precision).
+
+    Attributes:
+      examples: of the development set.
+      scores: metrics on it.
+      largest_difference: between two outputs.
+      milliseconds: by rows of a batch.
+      megabytes: of the weights.
+      machine: where it was measured.
+    """
+
+    precision: str
+    examples: int
+    scores: Mapping[str, tuple[float, float]]
+    largest_difference: float
+    milliseconds: Mapping[int, tuple[float, ...]]
+    megabytes: tuple[float, ...]
+    machine: str
+
+
+@dataclasses.dataclass(frozen=True)
 class Card:
     """What goes onto the card; `config` is the architecture as in bert_config.json."""
 
@@ -65,6 +89,11 @@ class Card:
     do_lower_case: bool
     signatures: Sequence[Signature]
     run: Run
+    measured: Measured | None = None
+
+    @property
+    def is_litert(self) -> bool:
+        return self.measured is not None and self.measured.precision == "int8"
 
 
 def read_run(folder: str | None) -> Run:
@@ -87,8 +116,9 @@ def text(card: Card) -> str:
         *_labels(card.labels),
         *_data(card.run),
         *_metrics(card.run.metrics),
+        *_precision(card.measured),
         *_limits(card),
-        *_signatures(card.signatures),
+        *(_litert() if card.is_litert else _signatures(card.signatures)),
         *_making(card),
     ]
     return "\n\n".join(parts) + "\n"
@@ -118,6 +148,24 @@ def _metrics(metrics: Mapping[str, Any]) -> Iterator[str]:
         yield _table(("what", "value"), rows)
     else:
         yield "None was found beside the weights."
+
+
+def _precision(measured: Measured | None) -> Iterator[str]:
+    if measured is None:
+        return
+    yield "## Precision"
+    yield (
+        f"This model computes in {measured.precision}. Beside float32, on the {measured.examples} "
+        f"examples of the development set, and on {measured.machine}:"
+    )
+    rows = [(name, *(f"{x:.4f}" for x in pair)) for name, pair in measured.scores.items()]
+    for size, pair in measured.milliseconds.items():
+        rows.append(
+            (f"milliseconds, {size} row{'s' * (size > 1)} at once", *(f"{x:.2f}" for x in pair))
+        )
+    rows.append(("megabytes of weights", *(f"{x:.1f}" for x in measured.megabytes)))
+    yield _table(("", "float32", measured.precision), rows)
+    yield f"The largest difference between two outputs is {measured.largest_difference:.4f}."
 
 
 def _leaves(value: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
@@ -168,6 +216,20 @@ def _signatures(signatures: Sequence[Signature]) -> Iterator[str]:
         yield _fenced(request)
 
 
+def _litert() -> Iterator[str]:
+    yield "## Use"
+    yield (
+        "`model.tflite` is for LiteRT (`pip install ai-edge-litert`). It takes rows of "
+        "`input_ids`, `input_mask` and `segment_ids`, int32 [?, ?], which are made of texts as "
+        "`vocab.txt` and the length above say; outputs are in the order of the labels."
+    )
+    yield _fenced(
+        "from ai_edge_litert.interpreter import Interpreter\n\n"
+        'run = Interpreter("model.tflite", num_threads=2).get_signature_runner()\n'
+        "answers = run(input_ids=ids, input_mask=mask, segment_ids=segments)"
+    )
+
+
 def _listed(values: Mapping[str, str]) -> str:
     return ", ".join(f"{name}: {kind}" for name, kind in sorted(values.items()))
 
@@ -187,6 +249,16 @@ def _making(card: Card) -> Iterator[str]:
         yield _fenced("\n".join(flags))
     yield "Architecture:"
     yield _fenced(json.dumps(dict(card.config), indent=2, sort_keys=True))
+
+
+def machine() -> str:
+    """Processor, number of cores and Python."""
+    processor = platform.processor() or platform.machine()
+    if sys.platform == "linux":
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        names = [line.split(":", 1)[1].strip() for line in lines if "model name" in line]
+        processor = names[0] if names else processor
+    return f"{processor}, {os.cpu_count()} cores, Python {platform.python_version()}"
 
 
 def git_revision() -> str | None:

@@ -29,13 +29,13 @@ from bert_tf.export.features import (
     FEATURES,
     FeaturesModule,
     Tensors,
-    float32_copy,
+    inference_copy,
     padded,
     serialize_example,
     serialize_examples,
 )
 from bert_tf.export.finetuned import FineTuned
-from bert_tf.export.servable import TOLERANCE, Arrays, Case, Model, Servable
+from bert_tf.export.servable import Arrays, Case, Model, Servable
 from bert_tf.export.text import TextModule, parse_text_examples, shown
 from bert_tf.graph_packing import pack_pairs, pack_windows, pool
 from bert_tf.metrics import MULTILABEL_THRESHOLD
@@ -84,6 +84,7 @@ class Classifier(Servable):
         task_type: str = "classification",
         packing: Packing | None = None,
         pooling: str = "mean",
+        precision: str = "float32",
     ):
         super().__init__(config, tokenizer, max_seq_length)
         self.packing, self.pooling = packing or Packing(max_seq_length), pooling
@@ -91,11 +92,12 @@ class Classifier(Servable):
         if task_type not in USES or bool(labels) == (task_type == "regression"):
             raise ValueError(f"task_type={task_type!r} with labels={labels!r:.80}: do not fit")
         self.task_type, self.use, self.labels = task_type, USES[task_type], labels
-        outputs = len(labels) or 1
-        self.model = float32_copy(
+        outputs, self.precision = len(labels) or 1, precision
+        self.model = inference_copy(
             model,
             lambda: heads.classifier(config, outputs),
             f"a classifier of this config with {outputs} outputs",
+            precision,
         )
 
     @classmethod
@@ -116,6 +118,10 @@ class Classifier(Servable):
         settings = source.config, source.tokenizer, source.max_seq_length
         pooling = task.get("window_pooling", "mean")
         return cls(model, *settings, labels, source.task_type, packing, pooling)
+
+    def in_bfloat16(self) -> "Classifier":
+        settings = self.config, self.tokenizer, self.max_seq_length, self.labels, self.task_type
+        return Classifier(self.model, *settings, self.packing, self.pooling, "bfloat16")
 
     # ------------------------------------------------ texts to rows, in Python and in the graph
 
@@ -240,7 +246,7 @@ class Classifier(Servable):
             counts = [len(rows) for rows in rows_of]
             features = padded([row for rows in rows_of for row in rows])
             logits = self.model({k: tf.constant(v) for k, v in features.items()}, training=False)
-            logits = logits["logits"].numpy().astype(np.float64)
+            logits = tf.cast(logits["logits"], tf.float64).numpy()
             scores = self._scores(pool_windows(logits, counts, self.pooling))
             batches.append(Batch(list(chunk), counts, features, self._scores(logits), scores))
         return batches
@@ -311,11 +317,11 @@ class Classifier(Servable):
         ours, ids = case.expected["probabilities"], answers["label_ids"]
         names = np.array([label.encode() for label in self.labels], object)
         if self.task_type == "multilabel":
-            sure = abs(ours - MULTILABEL_THRESHOLD) > TOLERANCE
+            sure = abs(ours - MULTILABEL_THRESHOLD) > self.tolerance
             good = ((ids == (ours >= MULTILABEL_THRESHOLD)) | ~sure).all()
             labels = np.where(ids == 1, names, b"")
         else:
-            good = (ours[np.arange(len(ids)), ids] >= ours.max(axis=-1) - 2 * TOLERANCE).all()
+            good = (ours[np.arange(len(ids)), ids] >= ours.max(axis=-1) - 2 * self.tolerance).all()
             labels = names[ids]
         found = answers["labels"].tolist()
         if not good or found != labels.tolist():

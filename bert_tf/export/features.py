@@ -16,8 +16,10 @@ FEATURES = ("input_ids", "input_mask", "segment_ids")
 Tensors = dict[str, tf.Tensor]
 
 
-def float32_copy(model: keras.Model, build: Callable[[], keras.Model], what: str) -> keras.Model:
-    """The same model and weights, computing in float32 whatever `model` was trained in.
+def inference_copy(
+    model: keras.Model, build: Callable[[], keras.Model], what: str, precision: str = "float32"
+) -> keras.Model:
+    """The same model and weights, computing in `precision` whatever `model` was trained in.
 
     Its variables are plain ones also when `model`'s belong to a tf.distribute strategy.
 
@@ -25,11 +27,12 @@ def float32_copy(model: keras.Model, build: Callable[[], keras.Model], what: str
       model: the trained one.
       build: makes another of its kind.
       what: that kind, for the message.
+      precision: "float32", or "bfloat16", in which then all weights but LayerNorm's are kept.
 
     Raises: ValueError naming the weights if `model` is not of that kind.
     """
     policy = keras.config.dtype_policy()
-    keras.config.set_dtype_policy("float32")
+    keras.config.set_dtype_policy(precision)
     try:
         copy = build()
     finally:
@@ -41,7 +44,7 @@ def float32_copy(model: keras.Model, build: Callable[[], keras.Model], what: str
         names = ", ".join(sorted({name for name, _ in wanted ^ found}))
         raise ValueError(f"the model to export is not {what}; weights that differ: {names}")
     for weight in copy.weights:
-        weight.assign(trained[checkpoint_name(weight)].value)
+        weight.assign(tf.cast(trained[checkpoint_name(weight)].value, weight.dtype))
     return copy
 
 

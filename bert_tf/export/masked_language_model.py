@@ -26,7 +26,7 @@ from bert_tf.export.features import (
     FEATURES,
     FeaturesModule,
     Tensors,
-    float32_copy,
+    inference_copy,
     padded,
     serialize_example,
     serialize_examples,
@@ -84,7 +84,7 @@ class MaskedLanguageModel(Servable):
         tokenizer, self.mask_id = keeping_masks(tokenizer)
         super().__init__(config, tokenizer, max_seq_length)
         pairs = any("seq_relationship" in weight.path for weight in model.weights)
-        self.model = float32_copy(
+        self.model = inference_copy(
             model,
             lambda: heads.pretraining(config, next_sentence=pairs),
             "a pre-training model of this config",

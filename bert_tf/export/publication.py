@@ -9,18 +9,66 @@ from typing import Any
 
 import tensorflow as tf
 
-from bert_tf import filesystem
+from bert_tf import checkpoints, filesystem
 from bert_tf.checkpoints.files import remove_tree
-from bert_tf.export import ExportError, card, requests, verify
+from bert_tf.export import (
+    ExportError,
+    card,
+    litert,
+    precision,
+    requests,
+    serving_config,
+    verify,
+)
 from bert_tf.export.servable import Case, Model, Servable
 
 TEXT_DIR, FEATURES_DIR = "text", "features"
 
 
-def export_model(
-    servable: Servable, export_dir: str, samples: Iterable[Any], run_dir: str | None
+INT8_DIR = "int8"
+
+
+def export_int8(
+    servable: Servable, export_dir: str, run_dir: str | None, dev_set: precision.DevSet
 ) -> str:
-    """As `bert_tf.export.export_model` says."""
+    """As `bert_tf.export.export_model` says of "int8"."""
+    litert.check_installed()
+    exact = servable.features_model()
+    content = litert.convert(exact)
+    megabytes = precision.weight_megabytes(exact), len(content) / 1e6
+    measured = precision.measure("int8", exact, litert.runner(content), dev_set, megabytes)
+    with _unfinished(export_dir) as folder:
+        path = os.path.join(folder, INT8_DIR)
+        checkpoints.save_description(path, servable.config, **servable.tokenizer.settings)
+        filesystem.write_bytes(os.path.join(path, litert.MODEL_FILE), content)
+        _write_card(servable, path, [], run_dir, measured)
+        return _publish(folder, export_dir, [INT8_DIR])
+
+
+def export_bfloat16(
+    servable: Servable,
+    export_dir: str,
+    samples: Iterable[Any],
+    run_dir: str | None,
+    dev_set: precision.DevSet,
+) -> str:
+    """As `bert_tf.export.export_model` says of "bfloat16"."""
+    half = servable.in_bfloat16()
+    models = [one.features_model() for one in (servable, half)]
+    megabytes = [precision.weight_megabytes(model) for model in models]
+    other = precision.signature(models[1])
+    measured = precision.measure("bfloat16", models[0], other, dev_set, megabytes)
+    return export_saved_models(half, export_dir, samples, run_dir, measured)
+
+
+def export_saved_models(
+    servable: Servable,
+    export_dir: str,
+    samples: Iterable[Any],
+    run_dir: str | None,
+    measured: card.Measured | None = None,
+) -> str:
+    """As `bert_tf.export.export_model` says; `measured` is of another precision than float32."""
     batches = servable.answers([*samples, *servable.tricky_samples()])
     (example,) = servable.answers([servable.example])
     features = servable.features_model()
@@ -47,8 +95,11 @@ def export_model(
                 servable, path, cases, warmup if requests.can_write_warmup() else None
             )
             signatures = [_described(kind, loaded, case) for case in warmup] + signatures
-        _write_card(servable, folder, signatures, run_dir)
-        return _publish(folder, export_dir)
+        for kind in models:
+            _write_card(servable, os.path.join(folder, kind), signatures, run_dir, measured)
+        path = _publish(folder, export_dir, list(models))
+        serving_config.write(export_dir)
+        return path
 
 
 @contextlib.contextmanager
@@ -100,7 +151,11 @@ def _types(specs: dict[str, Any]) -> dict[str, str]:
 
 
 def _write_card(
-    servable: Servable, folder: str, signatures: list[card.Signature], run_dir: str | None
+    servable: Servable,
+    folder: str,
+    signatures: list[card.Signature],
+    run_dir: str | None,
+    measured: card.Measured | None,
 ) -> None:
     model = card.Card(
         task_type=servable.task_type,
@@ -112,27 +167,27 @@ def _write_card(
         do_lower_case=servable.tokenizer.do_lower_case,
         signatures=signatures,
         run=card.read_run(run_dir),
+        measured=measured,
     )
-    text = card.text(model).encode()
-    for kind in (TEXT_DIR, FEATURES_DIR):
-        filesystem.write_bytes(os.path.join(folder, kind, card.CARD_FILE), text)
+    filesystem.write_bytes(os.path.join(folder, card.CARD_FILE), card.text(model).encode())
 
 
-def _publish(folder: str, export_dir: str) -> str:
-    """Both models get the next free version; the text one, which announces it, comes last."""
-    homes = {kind: os.path.join(export_dir, kind) for kind in (FEATURES_DIR, TEXT_DIR)}
-    for home in homes.values():
+def _publish(folder: str, export_dir: str, kinds: list[str]) -> str:
+    """All get the next free version; the last, which announces it, is returned."""
+    homes = [os.path.join(export_dir, kind) for kind in kinds]
+    for home in homes:
         filesystem.make_dir(home)
-    taken = [name for home in homes.values() for name in filesystem.list_dir(home)]
+    taken = [name for home in homes for name in filesystem.list_dir(home)]
     version = str(max((int(name) for name in taken if name.isdecimal()), default=0) + 1)
-    features, text = (os.path.join(home, version) for home in homes.values())
-    _move(os.path.join(folder, FEATURES_DIR), features)
-    try:
-        _move(os.path.join(folder, TEXT_DIR), text)
-    except BaseException:
-        tf.io.gfile.rmtree(features)
-        raise
-    return text
+    targets = [os.path.join(home, version) for home in homes]
+    for number, (kind, target) in enumerate(zip(kinds, targets, strict=True)):
+        try:
+            _move(os.path.join(folder, kind), target)
+        except BaseException:
+            for moved in targets[:number]:
+                tf.io.gfile.rmtree(moved)
+            raise
+    return targets[-1]
 
 
 def _move(source: str, target: str) -> None:

@@ -31,7 +31,7 @@ from bert_tf.export.features import (
     FEATURES,
     FeaturesModule,
     Tensors,
-    float32_copy,
+    inference_copy,
     serialize_examples,
 )
 from bert_tf.export.finetuned import FineTuned
@@ -93,7 +93,7 @@ class QuestionAnswering(Servable):
         self.windows, self.max_answer_length = windows, max_answer_length
         self.threshold = threshold
         what = "one for question answering, of this config"
-        self.model = float32_copy(model, lambda: heads.span(config), what)
+        self.model = inference_copy(model, lambda: heads.span(config), what)
 
     @classmethod
     def from_checkpoint(cls, source: FineTuned) -> "QuestionAnswering":

@@ -12,6 +12,8 @@ from bert_tf.export import ExportError
 from bert_tf.tokenization import Tokenizer, validate_vocab_size
 
 TOLERANCE = 1e-5  # absolute up to 1, then relative
+# In bfloat16 a sum depends on how many rows are added up, and keeps two to three digits.
+TOLERANCE_OF = {"float32": TOLERANCE, "bfloat16": 0.05}
 
 Arrays = dict[str, np.ndarray]
 
@@ -47,12 +49,14 @@ class Servable(abc.ABC):
       labels: in the order of the model's outputs; empty where it has none.
       reads_whole_texts: whether a text of any length is read to its end, in windows.
       example: a sample of ours, for warm-up requests and the card; no one's data.
+      precision: what it computes in.
     """
 
     task_type: str
     use: str
     labels: list[str]
     reads_whole_texts = False
+    precision = "float32"
     example: Any
 
     def __init__(self, config: BertConfig, tokenizer: Tokenizer, max_seq_length: int):
@@ -86,19 +90,30 @@ class Servable(abc.ABC):
     def text_cases(self, batch: Any) -> Iterator[Case]:
         """The same for the text model."""
 
+    def in_bfloat16(self) -> "Servable":
+        """The same, computing in bfloat16. Raises ValueError where a task has no such export."""
+        raise ValueError(f"a {self.task_type} model is exported in float32 only, so far")
+
+    @property
+    def tolerance(self) -> float:
+        """How far answers may be from Python's; absolute up to 1, then relative."""
+        return TOLERANCE_OF[self.precision]
+
     def check(self, case: Case, answers: Arrays) -> None:
         """Raises ExportError unless `answers` are what the case expects; a task may ask more."""
         for name, ours in case.expected.items():
-            _check_same(case, name, ours, answers[name])
+            _check_same(case, name, ours, answers[name], self.tolerance)
 
 
-def _check_same(case: Case, name: str, ours: np.ndarray, theirs: np.ndarray) -> None:
+def _check_same(
+    case: Case, name: str, ours: np.ndarray, theirs: np.ndarray, tolerance: float
+) -> None:
     """Row by row first, so that the message shows a row; then the shapes, which are padding's."""
     rows = case.rows if len(theirs) == len(ours) else []
     for i, shown in enumerate(rows):
         a, b = np.atleast_1d(ours[i]), np.atleast_1d(theirs[i])
         if ours.dtype.kind == "f":
-            same = a.shape == b.shape and np.all(abs(a - b) <= TOLERANCE * np.maximum(1, abs(a)))
+            same = a.shape == b.shape and np.all(abs(a - b) <= tolerance * np.maximum(1, abs(a)))
         elif ours.dtype.kind == "i":
             a, b = np.trim_zeros(a, "b"), np.trim_zeros(b, "b")
             same = np.array_equal(a, b)

@@ -31,7 +31,7 @@ from bert_tf.data.tag_schemes import TagSet, tag_set_of
 from bert_tf.data.tagging import TaggingExample, half_window
 from bert_tf.data.tagging_features import stitch, window_rows
 from bert_tf.entity_metrics import Entity
-from bert_tf.export.features import FEATURES, Tensors, float32_copy
+from bert_tf.export.features import FEATURES, Tensors, inference_copy
 from bert_tf.export.finetuned import FineTuned
 from bert_tf.export.servable import Arrays, Case, Model, Servable
 from bert_tf.export.tagging_graph import GraphEntities, GraphWords
@@ -82,7 +82,7 @@ class Tagger(Servable):
         self.use = "Gives each word of a text one of the labels below."
         if tag_set.has_entities:
             self.use = "Finds entities of the types in the labels below in a text."
-        self.model = float32_copy(
+        self.model = inference_copy(
             model,
             lambda: heads.tagger(config, len(self.labels), use_crf),
             f"a tagger of this config with {len(self.labels)} labels",

@@ -28,6 +28,7 @@ from bert_tf.data.submissions import submission
 from bert_tf.data.text_files import BadRows
 from bert_tf.export import classification as export_classification
 from bert_tf.export import export_model
+from bert_tf.export.precision import DevSet
 from bert_tf.tasks import feature_files, objectives, result_files, sentence_data
 from bert_tf.tasks.classification_config import ClassificationConfig
 from bert_tf.tasks.evaluated import Evaluated, collapse
@@ -250,6 +251,21 @@ class Classifier(Program[ClassificationConfig]):
             config.window_pooling,
         )
         samples = [(e.text_a, e.text_b) for e in examples]
+        precision = config.export_precision
+        dev_set = None if precision == "float32" else self._dev_set(servable)
         self.written["export"] = export_model(
-            servable, config.export_dir, samples, run_dir=self.run_dir
+            servable, config.export_dir, samples, self.run_dir, precision, dev_set
         )
+
+    def _dev_set(self, servable: export_classification.Classifier) -> DevSet:
+        """What an export in another precision than float32 is measured by."""
+        examples = self._examples("dev")
+        expected = sentence_data.targets(examples, self.task, self.labels)
+
+        def scores(outputs: np.ndarray) -> dict[str, float]:
+            outputs = outputs.reshape(len(examples), -1)
+            made = Evaluated(examples, self.labels, outputs, expected, None, len(examples))
+            return self.task.metric.compute(made.truth(self.task), made.predicted(self.task))
+
+        rows = [row for e in examples for row in servable.rows(e.text_a, e.text_b)]
+        return DevSet(rows, scores)
