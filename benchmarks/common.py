@@ -10,10 +10,6 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from bert_tf.export.card import machine
-
-__all__ = ["best_seconds", "machine", "report", "run_contender", "versions"]
-
 
 def best_seconds(run: Callable[[], Any], repeats: int, warm_up: int = 2) -> float:
     """The shortest of `repeats` runs: what a busy machine disturbs least."""
@@ -56,3 +52,10 @@ def run_contender(python: str, script: str, arguments: Sequence[str]) -> dict[st
 def versions(*packages: str) -> str:
     """`tensorflow 2.21.0, keras 3.15.1`, of the running interpreter."""
     return ", ".join(f"{name} {importlib.metadata.version(name)}" for name in packages)
+
+
+def machine() -> str:
+    """Processor, number of cores and Python."""
+    from bert_tf.export import card  # here, for the Python of a peer may not have it
+
+    return card.machine()

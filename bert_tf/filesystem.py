@@ -108,6 +108,17 @@ def write_bytes(path: StrPath, contents: bytes) -> None:
         file.write(contents)
 
 
+def remove(path: StrPath) -> None:
+    """Removes a file."""
+    if not is_remote(path):
+        os.remove(path)
+        return
+    from tensorflow.io import gfile
+
+    with os_errors(path):
+        gfile.remove(os.fspath(path))
+
+
 def write_whole(path: StrPath, contents: bytes) -> None:
     """Writes a file in a folder that is made if need be: it is there when it is complete."""
     path = os.fspath(path)

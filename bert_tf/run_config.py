@@ -268,6 +268,13 @@ class RunConfig(TrainingConfig):
     warmup_proportion: float = cli_flag(
         0.1, "Share of the steps in which the learning rate grows from zero."
     )
+    export_precision: str = cli_flag(
+        "float32",
+        "What exports compute in. bfloat16 and int8 (for LiteRT, as int8/<version>/) are measured "
+        "on the development set first, beside float32; their README.md has the numbers.",
+        choices=("float32", "bfloat16", "int8"),
+        free=True,
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -279,6 +286,10 @@ class RunConfig(TrainingConfig):
         _require(
             self.num_train_epochs > 0,
             f"--num_train_epochs={self.num_train_epochs}: give more than 0",
+        )
+        _require(
+            self.export_precision == "float32" or self.export_dir is not None,
+            f"--export_precision={self.export_precision} is for exports; give --export_dir",
         )
 
     def require_action(self) -> None:

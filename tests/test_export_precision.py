@@ -25,9 +25,25 @@ def servable(request, tmp_path_factory):
     return Classifier(**exporting.arguments(tmp_path_factory.mktemp("s"), request.param))
 
 
+class Rows:
+    """Of TEXTS, numbered."""
+
+    def __init__(self, servable):
+        self.features = padded([row for text in TEXTS for row in servable.rows(*text)])
+
+    def __len__(self):
+        return len(TEXTS)
+
+    def batch(self, indices):
+        return {name: values[indices] for name, values in self.features.items()}
+
+
 def dev_set(servable):
-    rows = [row for text in TEXTS for row in servable.rows(*text)]
-    return DevSet(rows, lambda outputs: {"mean": float(outputs.mean()), "count": len(outputs)})
+    def scores(answers):
+        found = np.concatenate([outputs(servable, answer) for answer in answers])
+        return {"mean": float(found.mean()), "count": len(found)}
+
+    return DevSet(Rows(servable), scores)
 
 
 def outputs(servable, answers):
@@ -48,9 +64,7 @@ def table(card):
 
 def check_numbers(card, precision, share):
     """What was measured is on the card, and is what such a precision brings."""
-    assert (
-        f"This model computes in {precision}. Beside float32, on the {len(TEXTS)} examples" in card
-    )
+    assert f"This model computes in {precision}. Beside float32, on the {len(TEXTS)} rows" in card
     numbers = table(card)
     assert numbers["count"] == (len(TEXTS), len(TEXTS))
     assert abs(np.subtract(*numbers["mean"])) < 0.05
@@ -68,7 +82,7 @@ def test_bfloat16(servable, tmp_path):
     assert path == str(tmp_path / "text" / "1")
     check_numbers((tmp_path / "text" / "1" / "README.md").read_text(), "bfloat16", 0.75)
     loaded = tf.saved_model.load(str(tmp_path / "features" / "1"))
-    features = padded(dev_set(servable).rows[:5])
+    features = Rows(servable).batch(np.arange(5))
     fed = {name: tf.constant(values) for name, values in features.items()}
     found = outputs(servable, loaded.signatures["serving_default"](**fed))
     assert found.dtype == tf.float32
@@ -84,7 +98,7 @@ def test_int8(servable, tmp_path):
     check_numbers((tmp_path / "int8" / "1" / "README.md").read_text(), "int8", 0.5)
     run = litert.runner((tmp_path / "int8" / "1" / litert.MODEL_FILE).read_bytes())
     for count in (5, 1, 3):  # any number of rows of any length
-        features = padded(dev_set(servable).rows[:count])
+        features = Rows(servable).batch(np.arange(count))
         found = outputs(servable, run(features))
         np.testing.assert_allclose(found, exact(servable, features), atol=0.1)
     config, tokenizer = checkpoints.architecture(path)
@@ -103,7 +117,10 @@ def test_what_cannot_be(servable, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("flags", "words"),
-    [({}, "give --export_dir"), ({"export_dir": "e", "long_text": "windows"}, "not on windows")],
+    [
+        ({}, "give --export_dir"),
+        ({"export_dir": "e", "long_text": "windows"}, "not on --long_text=windows"),
+    ],
 )
 def test_flags_that_do_not_fit(flags, words):
     with pytest.raises(ValueError, match=words):
@@ -145,14 +162,12 @@ def test_settings_are_what_tf_serving_reads():
     models = text_format.Parse(
         serving_config.MODELS, model_server_config_pb2.ModelServerConfig()
     ).model_config_list.config
-    assert [(m.name, m.base_path) for m in models] == [
-        (name, f"/models/bert/{name}") for name in ("text", "features")
-    ]
+    assert [(m.name, m.base_path) for m in models] == [("text", "/models/bert/text")]
     wrapped = ".google.protobuf.Int64Value"
     sizes = "max_batch_size", "batch_timeout_micros", "max_enqueued_batches", "num_batch_threads"
     fields = dict.fromkeys(sizes, wrapped) | {"pad_variable_length_inputs": BOOL}
     batching = text_format.Parse(serving_config.BATCHING, message("BatchingParameters", fields))
-    assert batching.max_batch_size.value == 32 and batching.pad_variable_length_inputs
+    assert batching.max_batch_size.value == 32 and not batching.pad_variable_length_inputs
     fields = {"prometheus_config": {"enable": BOOL, "path": STRING}}
     monitoring = text_format.Parse(serving_config.MONITORING, message("MonitoringConfig", fields))
     assert monitoring.prometheus_config.path == "/monitoring/prometheus/metrics"
@@ -160,7 +175,11 @@ def test_settings_are_what_tf_serving_reads():
 
 def test_settings_that_somebody_changed_stay(tmp_path):
     (tmp_path / "models.config").write_text("mine")
+    with pytest.raises(OSError), serving_config.written(str(tmp_path)):
+        raise OSError
+    assert [path.name for path in tmp_path.iterdir()] == ["models.config"]
     for _ in range(2):
-        serving_config.write(str(tmp_path))
+        with serving_config.written(str(tmp_path)):
+            pass
     assert (tmp_path / "models.config").read_text() == "mine"
     assert (tmp_path / "monitoring_config.txt").read_text() == serving_config.MONITORING

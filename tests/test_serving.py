@@ -148,6 +148,15 @@ def test_what_is_no_request_is_refused(stock, body):
         stock._recv_ndarray(number)
 
 
+def test_no_depth_of_brackets_ends_the_server(server, stock):
+    """At one depth json reads a list and cannot write it any more."""
+    nested = [b'["a", ' + b"[" * n + b"]" * n + b"]" for n in range(900, 1010)]
+    for body in [*nested, b'["a", {"text_a": ' + b"[" * 985 + b"]" * 985 + b"}]"]:
+        with pytest.raises(TypeError, match="error: "):
+            stock._recv_ndarray(stock._send(body, 1))
+    assert stock.encode(["we"]).shape == (1, SIZE)
+
+
 def test_texts_that_the_original_never_answered(stock):
     body = b'["", "  ", "we"]'
     _, vectors, _ = stock._recv_ndarray(stock._send(body, 3))
@@ -340,6 +349,27 @@ def test_busy_then_sigterm_finishes_what_was_accepted(model):
             client.encode(["too many"] * 2001)
         running.process.terminate()
         assert [len(vectors) for vectors in client.fetch_all()] == [1000, 1000]
+    assert running.wait() == 0
+
+
+def test_sigterm_while_a_client_reads_slowly(model):
+    """Answers that it has not taken when all is computed are not lost."""
+    running = ServerProcess(model, "-pooling_strategy=NONE", "-priority_batch_size=1")
+    with zmq.Context() as context, context.socket(zmq.SUB) as slow:
+        slow.setsockopt(zmq.RCVHWM, 1)
+        slow.setsockopt(zmq.SUBSCRIBE, b"slow")
+        slow.connect(f"tcp://localhost:{running.port_out}")
+        body = b"[" + b",".join([b'"he saw it again"'] * 1000) + b"]"
+        send(running, *([b"slow", body, b"%d" % n, b"1000"] for n in range(1, 31)))
+        with BertClient(**running.ports, timeout=PATIENCE) as other:
+            while other.server_status["now"]["answers"]["vectors"] < 30:
+                time.sleep(0.1)
+        running.process.terminate()
+        numbers = []
+        while len(numbers) < 30 and slow.poll(PATIENCE):
+            numbers.append(int(slow.recv_multipart()[-1]))
+            time.sleep(0.05)
+    assert numbers == list(range(1, 31))
     assert running.wait() == 0
 
 

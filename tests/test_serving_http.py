@@ -109,7 +109,7 @@ def test_status(server):
     assert status["server_version"] == "1.10.0" and status["statistic"]["num_data_request"] >= 0
     assert f":{status['http_port']}" in server.url
     client = requests.get(f"{server.url}/status/client").json()
-    assert re.fullmatch(r"[0-9a-f-]{36}", bytes(client["identity"]).decode())
+    assert len(bytes(client["identity"])) == 16 and client["num_request"] > 0
     assert requests.get(f"{server.url}/healthz").text == "ok"
     text = requests.get(f"{server.url}/metrics").text
     found = {s.name: s.value for f in text_string_to_metric_families(text) for s in f.samples}

@@ -5,6 +5,7 @@ import pytest
 from serving import save, tiny_encoder
 
 from bert_tf import heads
+from bert_tf.packing import pack
 from bert_tf.serving import assets, flags
 from bert_tf.serving.model import ServedModel
 from bert_tf.serving.rows import RowMaker, features
@@ -70,6 +71,23 @@ def test_strategies(model, strategy, layers, mask):
     outputs = encoded(made, batch)["encoder_outputs"]
     states = np.concatenate([outputs[layer] for layer in layers], -1)
     np.testing.assert_allclose(vectors, by_hand(strategy, states, batch), atol=1e-5)
+
+
+@pytest.mark.parametrize("unit", ["we ", "学", "x" * 300 + " ", " \n", "Σας ", "é", "a b" * 3])
+def test_long_texts_are_cut_before_they_are_tokenized(model, unit):
+    """The pieces of a row are the same as of the whole text."""
+    folder, _ = model
+    plan, tokenizer = assets.read(flags.parser().parse_args(["-model_dir", str(folder)]))
+    maker = RowMaker(plan, tokenizer)
+    long = "It was " + unit * (100_000 // len(unit)) + " it"
+    for text in ((long, None), (long, "he saw it"), ("he saw it", long), (long, long)):
+        whole = pack(
+            *(tokenizer.encode(part or "") for part in text),
+            cls_id=tokenizer.cls_token_id,
+            sep_id=tokenizer.sep_token_id,
+            max_seq_length=plan.max_length,
+        )
+        assert maker(text).input_ids.tolist() == whole[0]
 
 
 def test_without_position_embeddings(model):

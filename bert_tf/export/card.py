@@ -59,7 +59,7 @@ class Measured:
     """What a precision costs and saves; pairs are (float32, this precision).
 
     Attributes:
-      examples: of the development set.
+      rows: of the development set.
       scores: metrics on it.
       largest_difference: between two outputs.
       milliseconds: by rows of a batch.
@@ -68,7 +68,7 @@ class Measured:
     """
 
     precision: str
-    examples: int
+    rows: int
     scores: Mapping[str, tuple[float, float]]
     largest_difference: float
     milliseconds: Mapping[int, tuple[float, ...]]
@@ -155,8 +155,8 @@ def _precision(measured: Measured | None) -> Iterator[str]:
         return
     yield "## Precision"
     yield (
-        f"This model computes in {measured.precision}. Beside float32, on the {measured.examples} "
-        f"examples of the development set, and on {measured.machine}:"
+        f"This model computes in {measured.precision}. Beside float32, on the {measured.rows} "
+        f"rows of the development set, and on {measured.machine}:"
     )
     rows = [(name, *(f"{x:.4f}" for x in pair)) for name, pair in measured.scores.items()]
     for size, pair in measured.milliseconds.items():

@@ -8,9 +8,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from bert_tf.export.features import FEATURES
 from bert_tf.export.precision import Answer
-from bert_tf.export.servable import Arrays, Model
+from bert_tf.export.servable import Model
 
 MODEL_FILE = "model.tflite"
 
@@ -28,8 +27,8 @@ def convert(model: Model) -> bytes:
     signature = model.signatures["features"]
 
     @tf.function(autograph=False, input_signature=signature.input_signature)
-    def numbers(input_ids, input_mask, segment_ids):
-        answers = signature(input_ids, input_mask, segment_ids)
+    def numbers(*features):
+        answers = signature(*features)
         return {name: x for name, x in answers.items() if x.dtype != tf.string}
 
     concrete = numbers.get_concrete_function()
@@ -39,14 +38,11 @@ def convert(model: Model) -> bytes:
 
 
 def runner(content: bytes, threads: int | None = None) -> Answer:
-    """The converted model as a function of FEATURES; on all cores by default."""
+    """The converted model as a function; on all cores by default."""
     from ai_edge_litert.interpreter import Interpreter
 
     threads = threads or len(os.sched_getaffinity(0))
     interpreter: Any = Interpreter(model_content=content, num_threads=threads)
     run = interpreter.get_signature_runner()
 
-    def answer(features: Arrays) -> Arrays:
-        return run(**{name: features[name] for name in FEATURES})
-
-    return answer
+    return lambda features: run(**features)

@@ -12,33 +12,40 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import tensorflow as tf
 
 from bert_tf.export.card import Measured, machine
-from bert_tf.export.features import padded
 from bert_tf.export.servable import Arrays, Model
-from bert_tf.packing import Packed
 
-Answer = Callable[[Arrays], Arrays]  # FEATURES, int32 [B, F] -> outputs [B, ...]
+Answer = Callable[[Arrays], Arrays]  # what the features signature takes, [B, F] -> outputs [B, ...]
 
 _BATCH = 32  # rows
 _TIMED = {1: 32, 8: 8}  # rows of a batch -> batches in a round
 _ROUNDS = 5
 
 
+class Rows(Protocol):
+    """A `RecordFile`, or what else has numbered rows."""
+
+    def __len__(self) -> int: ...
+
+    def batch(self, indices: np.ndarray) -> Arrays:
+        """Features of these rows, int [n, F]; an input_mask among them."""
+
+
 class DevSet(NamedTuple):
     """What a precision is judged by.
 
     Attributes:
-      rows: (input_ids, segment_ids) of each example, which are one row each.
-      scores: outputs of all rows [n, L], or [n] of a regression -> metrics by name.
+      rows: of the development set.
+      scores: the answers to `rows` in batches, in their order -> metrics by name.
     """
 
-    rows: Sequence[Packed]
-    scores: Callable[[np.ndarray], Mapping[str, float]]
+    rows: Rows
+    scores: Callable[[list[Arrays]], Mapping[str, float]]
 
 
 def measure(
@@ -51,15 +58,18 @@ def measure(
       other: the one in `precision`.
       megabytes: of the weights of both.
     """
-    answers = signature(exact), other
-    outputs = [_outputs(answer, dev_set.rows) for answer in answers]
-    scores = [dev_set.scores(x) for x in outputs]
+    names = [spec.name for spec in exact.signatures["features"].input_signature]
+    answers, rows = (signature(exact), other), dev_set.rows
+    starts = range(0, len(rows), _BATCH)
+    batches = [_batch(rows, names, start, start + _BATCH) for start in starts]
+    found = [[answer(batch) for batch in batches] for answer in answers]
+    scores = [dev_set.scores(x) for x in found]
     return Measured(
         precision=precision,
-        examples=len(dev_set.rows),
+        rows=len(rows),
         scores={name: (float(x), float(scores[1][name])) for name, x in scores[0].items()},
-        largest_difference=float(np.abs(outputs[0] - outputs[1]).max()),
-        milliseconds={size: _milliseconds(answers, dev_set.rows, size) for size in _TIMED},
+        largest_difference=max(map(_difference, batches, *found)),
+        milliseconds={size: _milliseconds(answers, rows, names, size) for size in _TIMED},
         megabytes=tuple(megabytes),
         machine=machine(),
     )
@@ -76,25 +86,30 @@ def signature(model: Model) -> Answer:
     return answer
 
 
-def _outputs(answer: Answer, rows: Sequence[Packed]) -> np.ndarray:
-    """Probabilities [n, L], or a regression's scores [n], in the order of the rows."""
-    order = sorted(range(len(rows)), key=lambda i: len(rows[i][0]))
-    found: list[Any] = [None] * len(rows)
-    for start in range(0, len(order), _BATCH):
-        chosen = order[start : start + _BATCH]
-        answers = answer(padded([rows[i] for i in chosen]))
-        values = answers["probabilities"] if "probabilities" in answers else answers["scores"]
-        for i, value in zip(chosen, values, strict=True):
-            found[i] = value
-    return np.array(found)
+def _batch(rows: Rows, names: Sequence[str], start: int, stop: int) -> Arrays:
+    """The named features of some rows, as long as the longest of them."""
+    batch = rows.batch(np.arange(start, min(stop, len(rows))))
+    longest = int(batch["input_mask"].sum(axis=1).max())
+    return {name: batch[name][:, :longest].astype(np.int32) for name in names}
+
+
+def _difference(batch: Arrays, one: Arrays, other: Arrays) -> float:
+    """The largest one between two numbers that are not integers, nor of padding."""
+    mask, largest = batch["input_mask"], 0.0
+    for name, values in one.items():
+        if values.dtype.kind == "f":
+            apart = np.abs(values - other[name])
+            real = apart[mask > 0] if apart.shape[:2] == mask.shape else apart
+            largest = max(largest, float(real.max()))
+    return largest
 
 
 def _milliseconds(
-    answers: Sequence[Answer], rows: Sequence[Packed], size: int
+    answers: Sequence[Answer], rows: Rows, names: Sequence[str], size: int
 ) -> tuple[float, ...]:
     """Of a batch, on average over the first ones of the set; the best of several rounds."""
     starts = range(0, min(len(rows), size * _TIMED[size]), size)
-    batches = [padded(rows[start : start + size]) for start in starts]
+    batches = [_batch(rows, names, start, start + size) for start in starts]
     best = [float("inf")] * len(answers)
     for _ in range(1 + _ROUNDS):  # the first one makes everything that is made once
         for number, answer in enumerate(answers):

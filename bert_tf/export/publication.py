@@ -97,9 +97,8 @@ def export_saved_models(
             signatures = [_described(kind, loaded, case) for case in warmup] + signatures
         for kind in models:
             _write_card(servable, os.path.join(folder, kind), signatures, run_dir, measured)
-        path = _publish(folder, export_dir, list(models))
-        serving_config.write(export_dir)
-        return path
+        with serving_config.written(export_dir):
+            return _publish(folder, export_dir, list(models))
 
 
 @contextlib.contextmanager

@@ -46,7 +46,8 @@ from bert_tf.tokenization import Tokenizer
 LOGITS = ("start_logits", "end_logits")
 NO_SPAN = 1000000.0  # null odds where there is no other answer, as in null_odds.json
 BATCH_SIZE = 8
-_CLOSE = 1e-4  # scores so near to each other may change places in another order of sums
+# Scores nearer to each other than so many tolerances may change places in another order of sums.
+_CLOSE = 10
 
 Sample = tuple[str, str]  # question, context
 
@@ -87,13 +88,14 @@ class QuestionAnswering(Servable):
         windows: WindowSettings,
         max_answer_length: int = 30,
         threshold: float | None = None,
+        precision: str = "float32",
     ):
         super().__init__(config, tokenizer, windows.max_seq_length)
         check_offsets(tokenizer)
         self.windows, self.max_answer_length = windows, max_answer_length
-        self.threshold = threshold
+        self.threshold, self.precision = threshold, precision
         what = "one for question answering, of this config"
-        self.model = inference_copy(model, lambda: heads.span(config), what)
+        self.model = inference_copy(model, lambda: heads.span(config), what, precision)
 
     @classmethod
     def from_checkpoint(cls, source: FineTuned) -> "QuestionAnswering":
@@ -110,6 +112,10 @@ class QuestionAnswering(Servable):
             task.get("max_answer_length", 30),
             threshold if task.get("version_2_with_negative") else None,
         )
+
+    def in_bfloat16(self) -> "QuestionAnswering":
+        settings = self.windows, self.max_answer_length, self.threshold
+        return QuestionAnswering(self.model, self.config, self.tokenizer, *settings, "bfloat16")
 
     # ----------------------------------------------------------------------------- the graphs
 
@@ -264,7 +270,7 @@ class QuestionAnswering(Servable):
             return nothing | {"score": 0.0, "null_odds": NO_SPAN}, True
         spans.sort(reverse=True)
         score, first, last = spans[0]
-        close = _CLOSE * max(1.0, abs(score))
+        close = _CLOSE * self.tolerance * max(1.0, abs(score))
         sure = len(spans) < 2 or score - spans[1][0] > close
         odds = min(float(start[row, 0]) + float(end[row, 0]) for row in numbers) - score
         outputs = {"score": score, "null_odds": odds}

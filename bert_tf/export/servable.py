@@ -92,7 +92,9 @@ class Servable(abc.ABC):
 
     def in_bfloat16(self) -> "Servable":
         """The same, computing in bfloat16. Raises ValueError where a task has no such export."""
-        raise ValueError(f"a {self.task_type} model is exported in float32 only, so far")
+        raise ValueError(
+            f"a model for {self.task_type} is exported in float32 or int8, not bfloat16"
+        )
 
     @property
     def tolerance(self) -> float:

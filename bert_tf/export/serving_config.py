@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 
 from bert_tf import filesystem
 
 # TF Serving's --batching_parameters_file (session_bundle_config.proto, BatchingParameters).
 BATCHING = """\
-# Requests that arrive within the timeout are computed together. Rows of other lengths are padded
-# with zeros, which the input_mask marks as padding.
+# Requests that arrive within the timeout are computed together.
 max_batch_size { value: 32 }
 batch_timeout_micros { value: 2000 }
 # Beyond, requests are refused (UNAVAILABLE) instead of piling up.
 max_enqueued_batches { value: 100 }
 # As many as there are cores.
 num_batch_threads { value: 4 }
-pad_variable_length_inputs: true
+# TF Serving pads with a row's first number, which would be words to a model: never pad_variable_
+# length_inputs. Who asks for the signature `features` pads all requests to one length.
+pad_variable_length_inputs: false
 """
 
 # --monitoring_config_file (monitoring_config.proto, MonitoringConfig).
@@ -29,7 +32,8 @@ prometheus_config { enable: true, path: "/monitoring/prometheus/metrics" }
 MODELS = """\
 model_config_list {
   config { name: "text" base_path: "/models/bert/text" model_platform: "tensorflow" }
-  config { name: "features" base_path: "/models/bert/features" model_platform: "tensorflow" }
+  # Only for clients that pad all requests to one length, or without --enable_batching.
+  # config { name: "features" base_path: "/models/bert/features" model_platform: "tensorflow" }
 }
 """
 
@@ -40,9 +44,19 @@ FILES = {
 }
 
 
-def write(export_dir: str) -> None:
-    """Writes what is not there yet; what somebody has changed stays."""
-    for name, text in FILES.items():
-        path = os.path.join(export_dir, name)
-        if not filesystem.is_file(path):
-            filesystem.write_bytes(path, text.encode())
+@contextlib.contextmanager
+def written(export_dir: str) -> Iterator[None]:
+    """Writes what is not there yet; what somebody has changed stays.
+
+    If what is done then fails, what was written goes again.
+    """
+    paths = {os.path.join(export_dir, name): text for name, text in FILES.items()}
+    new = [path for path in paths if not filesystem.is_file(path)]
+    try:
+        for path in new:
+            filesystem.write_bytes(path, paths[path].encode())
+        yield
+    except BaseException:
+        for path in filter(filesystem.is_file, new):
+            filesystem.remove(path)
+        raise

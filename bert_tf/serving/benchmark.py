@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import random
 import re
 import subprocess
 import sys
-import threading
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import IO
 
 from bert_tf import filesystem
 from bert_tf.serving import flags
@@ -41,7 +43,7 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
         prog="bert-serving-benchmark",
         description="Measures servers of several settings. Takes bert-serving-start's flags too; "
-        "those that are varied here, ports and -http_port are set by it.",
+        "those that are varied here, and ports, are set by it.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         allow_abbrev=False,
     )
@@ -76,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         table = [f"| `{name}` | texts/s |", "|---|---|"]
         for value in getattr(options, f"test_{name}"):
             setting = {other: usual for other, (_, usual) in _SETTINGS.items()} | {name: value}
-            result = _experiment(setting, options, rest, words)
+            result = _experiment(setting, options, rest, server.num_worker, words)
             print(f"{name}={value}: {result}", flush=True)
             table.append(f"| {value} | {result} |")
         if len(table) > 2:
@@ -88,45 +90,50 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _experiment(
-    setting: dict[str, int], options: argparse.Namespace, given: list[str], words: list[str]
+    setting: dict[str, int],
+    options: argparse.Namespace,
+    given: list[str],
+    workers: int,
+    words: list[str],
 ) -> str:
     """Texts a second, or why there are none."""
     command = [sys.executable, "-m", "bert_tf.serving", *given]
     command += [f"-{name}={setting[name]}" for name in _OF_SERVER]
     try:
-        with _running(command, options.wait_till_ready) as ports:
+        with _running(command, workers, options.wait_till_ready) as ports:
             return f"{_load(ports, setting, options.num_repeat, words):.0f}"
     except (ServingError, RuntimeError, TimeoutError) as error:
         return str(error).removeprefix("Error: ")
 
 
 @contextlib.contextmanager
-def _running(command: list[str], patience: float) -> Iterator[tuple[int, int]]:
-    """A server, when it is ready. Raises RuntimeError with what it said if it is not in time."""
-    process = subprocess.Popen(
-        [*command, "-port=0", "-port_out=0"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None and process.stderr is not None
-    late = threading.Timer(patience, process.kill)
-    late.start()
-    try:
-        said = ""
-        while "is ready" not in said and (line := process.stdout.readline()):
-            said += line
-        late.cancel()
-        found = re.search(r":(\d+), results at (\d+)", said)
-        if found is None or "is ready" not in said:
-            process.kill()
-            why = process.stderr.read().strip().rpartition("\n")[2]
-            raise RuntimeError(why or f"not ready after {patience:.0f} s")
-        yield int(found[1]), int(found[2])
-    finally:
-        late.cancel()
-        process.terminate()
-        process.communicate()
+def _running(command: list[str], workers: int, patience: float) -> Iterator[tuple[int, int]]:
+    """A server, when all its workers are ready.
+
+    Raises RuntimeError with what it said if they are not in time.
+    """
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as said:
+        process = subprocess.Popen(
+            [*command, "-port=0", "-port_out=0"], stdout=said, stderr=subprocess.STDOUT, text=True
+        )
+        try:
+            end = time.monotonic() + patience
+            while (text := _contents(said)).count(" is ready") < workers:
+                if process.poll() is not None or time.monotonic() > end:
+                    why = text.strip().rpartition("\n")[2]
+                    raise RuntimeError(why if process.returncode else f"not ready: {why}")
+                time.sleep(0.1)
+            found = re.search(r":(\d+), results at (\d+)", text)
+            assert found is not None
+            yield int(found[1]), int(found[2])
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def _contents(file: IO[str]) -> str:
+    """What another process wrote to it so far."""
+    return os.pread(file.fileno(), os.fstat(file.fileno()).st_size, 0).decode(errors="replace")
 
 
 def _load(ports: tuple[int, int], setting: dict[str, int], repeats: int, words: list[str]) -> float:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import os
 import signal
 import threading
 import urllib.parse
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from importlib import resources
 from typing import Any
 
@@ -24,29 +25,39 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, PlainTextResponse, Response
+from starlette.responses import HTMLResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from bert_tf.serving import protocol, rest
+from bert_tf.serving import http_limits, protocol, rest
 from bert_tf.serving.assets import Plan
 from bert_tf.serving.async_client import AsyncBertClient
 from bert_tf.serving.connection import ServingError, Texts, body_of
+from bert_tf.serving.http_limits import TOO_LARGE, TOO_SLOW, Hold
 from bert_tf.serving.protocol import BAD_REQUEST, BUSY, STOPPING, Refused
 
-_MAX_BODIES = 256 << 20  # bytes, of all requests that are held at a time
-_MAX_VECTORS = 128 << 20  # bytes of an answer, which are about three times as many in JSON
+_MAX_VECTORS = 32 << 20  # bytes of an answer, which are about six times as many in JSON, twice
 _MAX_CONNECTIONS = 1000
 _PROBE_SECONDS = 5.0
 _PAGE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
 _PAGE_POLICY += "connect-src 'self'"
-_HTTP = {BAD_REQUEST: 400, BUSY: 503, STOPPING: 503, "too_large": 413, "not_found": 404}
+Handler = Callable[[Request], Awaitable[Response]]
+
+_NOT_FOUND = "not_found"
+_HTTP = {
+    BAD_REQUEST: 400,
+    BUSY: 503,
+    STOPPING: 503,
+    TOO_LARGE: 413,
+    TOO_SLOW: 408,
+    _NOT_FOUND: 404,
+}
 
 
-def main(connection: Any, sock: Any, plan: Plan, ports: tuple[int, int]) -> None:
+def main(connection: Any, sock: Any, plan: Plan, ports: tuple[int, int], identity: bytes) -> None:
     """Answers until the server says "stop", and ends at once when the server is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the server ends it, in order
     settings = uvicorn.Config(
-        HttpApp(plan, ports).application(),
+        http_limits.Patient(HttpApp(plan, ports, identity).application()),
         log_level="info" if plan.arguments.verbose else "warning",
         limit_concurrency=_MAX_CONNECTIONS,
         server_header=False,
@@ -69,21 +80,24 @@ def _obey(connection: Any, server: uvicorn.Server) -> None:
 
 
 class HttpApp:
-    """The routes; `ports` are the server's own two."""
+    """The routes; `ports` are the server's own two, `identity` that of the server's client."""
 
-    def __init__(self, plan: Plan, ports: tuple[int, int]):
+    def __init__(self, plan: Plan, ports: tuple[int, int], identity: bytes):
         self.plan, self.arguments, self.ports = plan, plan.arguments, ports
+        self.identity = identity
         self.client: AsyncBertClient
         self._turn: asyncio.Semaphore
-        self._held = 0  # bytes of requests
+        self._budget = http_limits.Budget()
         self._page = (resources.files("bert_tf.serving") / "page.html").read_text("utf-8")
 
     def application(self) -> Starlette:
         """The ASGI application."""
         model = f"/v1/models/{self.arguments.model_name}"
+        encode = _answering(self._holding(self.encode), _as_the_original)
+        predict = _answering(self._holding(self.predict), _as_tf_serving)
         routes = [
             Route("/", self.page),
-            Route("/encode", _answering(self.encode, _as_the_original), methods=["POST"]),
+            Route("/encode", encode, methods=["POST"]),
             Route("/status/server", _answering(self.server_status, _as_the_original)),
             Route("/status/client", self.client_status),
             Route("/healthz", self.healthz),
@@ -91,7 +105,6 @@ class HttpApp:
             Route("/metrics", _answering(self.metrics, _as_the_original)),
         ]
         for path in (model, f"{model}/versions/1"):
-            predict = _answering(self.predict, _as_tf_serving)
             routes.append(Route(path, self.model_status))
             routes.append(Route(f"{path}:predict", predict, methods=["POST"]))
         other = _answering(self.no_model, _as_tf_serving)
@@ -110,30 +123,29 @@ class HttpApp:
         bind = self.arguments.bind
         self._turn = asyncio.Semaphore(self.arguments.http_max_connect)
         host = "127.0.0.1" if bind == "0.0.0.0" else bind
-        async with AsyncBertClient(host, *self.ports) as self.client:
+        async with AsyncBertClient(host, *self.ports, self.identity) as self.client:
             yield
 
     # ------------------------------------------------------------------------------- vectors
 
-    async def encode(self, request: Request) -> Response:
+    async def encode(self, request: Request, hold: Hold) -> bytes:
         """`id`, `texts` and `is_tokenized`, as JSON or as a form -> vectors."""
-        with self._holding() as hold:
-            data = _fields(await self._body(request, hold), request.headers.get("content-type", ""))
-            vectors, tokens = await self._vectors(
-                data.get("texts"), data.get("is_tokenized", False)
-            )
-            rows = orjson.Fragment(_json(vectors.astype(np.float32)))
-            answer = {"id": data.get("id"), "result": rows, "results": rows, "status": 200}
-            if tokens:
-                answer["tokens"] = tokens
-            return _response(answer)
+        data = _fields(
+            await http_limits.body(request, hold), request.headers.get("content-type", "")
+        )
+        texts, is_tokenized = data.get("texts"), data.get("is_tokenized", False)
+        vectors, tokens = await self._vectors(texts, is_tokenized)
+        rows = orjson.Fragment(_json(vectors.astype(np.float32)))
+        answer = {"id": data.get("id"), "result": rows, "results": rows, "status": 200}
+        if tokens:
+            answer["tokens"] = tokens
+        return _json(answer)
 
-    async def predict(self, request: Request) -> Response:
+    async def predict(self, request: Request, hold: Hold) -> bytes:
         """TF Serving's Predict; see `rest`."""
-        with self._holding() as hold:
-            data = _parsed(await self._body(request, hold))
-            vectors, _ = await self._vectors(rest.texts(data), False)
-            return _response(rest.answer(data, vectors, self.plan))
+        data = _parsed(await http_limits.body(request, hold))
+        vectors, _ = await self._vectors(rest.texts(data), False)
+        return _json(rest.answer(data, vectors, self.plan))
 
     async def _vectors(self, texts: Any, is_tokenized: Any) -> tuple[np.ndarray, Any]:
         if not isinstance(is_tokenized, bool):
@@ -144,30 +156,23 @@ class HttpApp:
             vectors, tokens = await self.client.encode(given, is_tokenized, show_tokens=True)
         if vectors.nbytes > _MAX_VECTORS:
             size = vectors.nbytes >> 20
-            raise Refused("too_large", f"{size} MB of vectors are too many; send fewer texts")
+            raise Refused(TOO_LARGE, f"{size} MB of vectors are too many; send fewer texts")
         return vectors, tokens
 
-    @contextlib.contextmanager
-    def _holding(self) -> Iterator[list[int]]:
-        """What a request holds of `_MAX_BODIES`, until it is answered."""
-        hold = [0]
-        try:
-            yield hold
-        finally:
-            self._held -= hold[0]
+    def _holding(self, handler: Callable[[Request, Hold], Awaitable[bytes]]) -> Handler:
+        """The handler, whose request and answer count as held until the answer is sent."""
 
-    async def _body(self, request: Request, hold: list[int]) -> bytes:
-        body = bytearray()
-        async for chunk in request.stream():
-            body += chunk
-            hold[0] += len(chunk)
-            self._held += len(chunk)
-            if len(body) > protocol.MAX_MESSAGE_BYTES:
-                limit = protocol.MAX_MESSAGE_BYTES >> 20
-                raise Refused("too_large", f"the request has more than {limit} MB")
-            if self._held > _MAX_BODIES:
-                raise Refused(BUSY, "the server is busy: it holds too many requests")
-        return bytes(body)
+        async def answer(request: Request) -> Response:
+            hold = self._budget.hold()
+            try:
+                body = await handler(request, hold)
+                hold.take(len(body))
+            except BaseException:
+                hold.release()
+                raise
+            return StreamingResponse(http_limits.pieces(body, hold), media_type="application/json")
+
+        return answer
 
     # -------------------------------------------------------------------------------- status
 
@@ -178,9 +183,12 @@ class HttpApp:
         return _response(await self.client.server_status())
 
     async def client_status(self, request: Request) -> Response:
-        """Of the client that this process is of the server."""
+        """Of the client that this process is of the server.
+
+        Of its identity only a fingerprint: who knows it can subscribe to all answers.
+        """
         status = self.client.status
-        numbers = {"identity": list(status["identity"])}
+        numbers: dict[str, Any] = {"identity": list(hashlib.sha256(self.identity).digest()[:16])}
         numbers["pending_request"] = sorted(status["pending_request"])
         return _response(status | numbers | {"output_fmt": "list"})
 
@@ -214,16 +222,13 @@ class HttpApp:
 
     async def no_model(self, request: Request) -> Response:
         raise Refused(
-            "not_found",
+            _NOT_FOUND,
             f"{request.method} {request.url.path} is not served; this is the model "
             f"{self.arguments.model_name} (-model_name), version 1, with GET and :predict",
         )
 
 
-def _answering(
-    handler: Callable[[Request], Awaitable[Response]],
-    error_form: Callable[[str, str, int], dict[str, Any]],
-) -> Callable[[Request], Awaitable[Response]]:
+def _answering(handler: Handler, error_form: Callable[[str, str, int], dict[str, Any]]) -> Handler:
     """The handler, whose errors are answers of the given form."""
 
     async def answer(request: Request) -> Response:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import socket
+import uuid
 from typing import Any
 
 from absl import logging
@@ -38,6 +39,7 @@ class HttpProcess:
         # it, the body of an answer waits 40 ms for its header to be acknowledged.
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.port: int = self._socket.getsockname()[1]
+        self.identity = str(uuid.uuid4()).encode()  # of the process as a client
         self._process: Any = None
         self._connection: Any = None
         self._start_at = 0.0
@@ -56,14 +58,20 @@ class HttpProcess:
 
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
-        self._process = context.Process(
+        process = context.Process(
             target=http_app.main,
-            args=(theirs, self._socket, self._plan, self._ports),
+            args=(theirs, self._socket, self._plan, self._ports, self.identity),
             name="bert-serving-http",
             daemon=True,
         )
-        self._process.start()
-        theirs.close()
+        try:
+            process.start()
+        except OSError as error:  # no memory or no processes left, for now
+            logging.error("the process that speaks HTTP cannot start: %s", error)
+            return
+        finally:
+            theirs.close()
+        self._process = process
 
     @property
     def alive(self) -> bool:

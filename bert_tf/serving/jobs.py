@@ -17,12 +17,14 @@ class Job:
     Attributes:
       texts: those that are no rows yet, the next one last.
       size: of its texts.
+      bytes: of the request.
       small: whether it goes before large ones.
       ended: whether it was answered, be it with a refusal.
     """
 
     def __init__(self, request: Request, texts: list[Text], reserved: int, small: bool):
-        self.request, self.size, self.reserved = request, len(texts), reserved
+        self.request = request._replace(body=b"")  # which is not needed any more
+        self.size, self.reserved, self.bytes = len(texts), reserved, len(request.body)
         self.small = small
         self.texts = texts[::-1]
         self.arrived = time.monotonic()

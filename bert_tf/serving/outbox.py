@@ -13,6 +13,11 @@ from bert_tf.serving.protocol import topic
 
 PARKED_SECONDS = 30.0
 _UNREAD_MESSAGES = 16  # that ZeroMQ holds for one client; the rest is parked here
+_LINGER_MS = 10_000  # in which answers that are on their way at the end may arrive
+# A client that is gone without a word, or does not read at all, is noticed.
+_HEARTBEAT_MS, _NO_HEARTBEAT_MS = 20_000, 60_000
+_MAX_SUBSCRIPTION_BYTES = 4096
+_MESSAGES_A_TURN = 256
 
 
 class Outbox:
@@ -29,12 +34,16 @@ class Outbox:
             (zmq.XPUB_MANUAL, 1),
             (zmq.XPUB_NODROP, 1),
             (zmq.SNDHWM, _UNREAD_MESSAGES),
-            (zmq.LINGER, 1000),
+            (zmq.LINGER, _LINGER_MS),
+            (zmq.MAXMSGSIZE, _MAX_SUBSCRIPTION_BYTES),
+            (zmq.HEARTBEAT_IVL, _HEARTBEAT_MS),
+            (zmq.HEARTBEAT_TIMEOUT, _NO_HEARTBEAT_MS),
         ):
             self.socket.setsockopt(option, value)
         self.socket.bind(address)
         self._subscribers: Counter[bytes] = Counter()
         self._parked: dict[bytes, deque[tuple[float, list[Any], int]]] = {}
+        self._on_the_way: deque[tuple[zmq.MessageTracker, int]] = deque()  # in ZeroMQ's hands
         self.dropped = 0
 
     def __bool__(self) -> bool:
@@ -43,7 +52,9 @@ class Outbox:
 
     def subscriptions(self) -> None:
         """Takes in who came and who went."""
-        while self.socket.poll(0):
+        for _ in range(_MESSAGES_A_TURN):
+            if not self.socket.poll(0):
+                return
             message = self.socket.recv()
             name = topic(message[1:])
             if message[:1] == b"\1":
@@ -60,8 +71,8 @@ class Outbox:
         `reserved` bytes are given back by the return value of this call or a later `tend`.
         """
         name = frames[0]
-        if name not in self._parked and self._send(frames):
-            return reserved
+        if name not in self._parked and (sent := self._send(frames, reserved)) is not None:
+            return sent
         self._parked.setdefault(name, deque()).append((time.monotonic(), frames, reserved))
         return 0
 
@@ -71,6 +82,12 @@ class Outbox:
         Returns the bytes freed.
         """
         freed = 0
+        for _ in range(len(self._on_the_way)):
+            tracker, reserved = self._on_the_way.popleft()
+            if tracker.done:
+                freed += reserved
+            else:
+                self._on_the_way.append((tracker, reserved))
         for name in list(self._parked):
             freed += self._retry(name)
             queue = self._parked.get(name, ())
@@ -86,15 +103,20 @@ class Outbox:
 
     def _retry(self, name: bytes) -> int:
         queue, freed = self._parked[name], 0
-        while queue and self._send(queue[0][1]):
-            freed += queue.popleft()[2]
+        while queue and (sent := self._send(*queue[0][1:])) is not None:
+            freed += sent
+            queue.popleft()
         return freed
 
-    def _send(self, frames: list[Any]) -> bool:
+    def _send(self, frames: list[Any], reserved: int) -> int | None:
+        """The bytes freed at once, or None if it cannot be sent now."""
         if frames[0] not in self._subscribers:
-            return False
+            return None
         try:
-            self.socket.send_multipart(frames, zmq.NOBLOCK, copy=False)
+            tracker = self.socket.send_multipart(frames, zmq.NOBLOCK, copy=False, track=True)
         except zmq.Again:  # the client does not read
-            return False
-        return True
+            return None
+        if tracker.done:
+            return reserved
+        self._on_the_way.append((tracker, reserved))
+        return 0

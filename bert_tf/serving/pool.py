@@ -120,14 +120,23 @@ class Pool:
         devices = self.plan.arguments.device_map
         device = str(devices[one.slot % len(devices)]) if devices else None
         device = "-1" if self.plan.arguments.cpu else device
-        one.process = context.Process(
+        process = context.Process(
             target=worker.main,
             args=(theirs, self.plan, self._threads, device),
             name=f"bert-serving-worker-{one.slot}",
             daemon=True,
         )
-        one.process.start()
-        theirs.close()
+        try:
+            process.start()
+        except OSError as error:  # no memory or no processes left, for now
+            logging.error("worker %d cannot start: %s", one.slot, error)
+            one.connection.close()
+            one.failures += 1
+            one.start_at = time.monotonic() + min(_MAX_PAUSE, 2.0**one.failures)
+            return
+        finally:
+            theirs.close()
+        one.process = process
         threading.Thread(target=self._receive, args=(one, one.connection), daemon=True).start()
 
     def _receive(self, one: Worker, connection: Any) -> None:

@@ -86,7 +86,7 @@ def _text(number: int, text: Any) -> Text:
             return text_a, text_b
     raise Refused(
         BAD_REQUEST,
-        f"text {number} is {json.dumps(text)[:40]}; expected a string or an object of text_a and "
+        f"text {number} is {type(text).__name__}; expected a string or an object of text_a and "
         "text_b, or for all texts lists of tokens",
     )
 

@@ -12,6 +12,9 @@ from bert_tf.packing import pack
 from bert_tf.serving.assets import Plan
 from bert_tf.serving.protocol import BAD_REQUEST, Refused, Text
 
+_CHARACTERS = 20_000  # of a text that are tokenized first, and often are enough
+_LONGEST_WORD = 200  # characters, beyond which WordPiece gives up a word
+
 _PAIR_TOKEN = "|||"  # between two texts that come as one list of tokens
 
 
@@ -37,7 +40,7 @@ class RowMaker:
             if self.plan.arguments.no_special_token and not b and a:
                 return Row(np.array(a[: self.plan.max_length], np.int32), len(a), False)
         else:
-            a, b = tokenizer.encode(text[0]), tokenizer.encode(text[1] or "")
+            a, b = self._ids(text[0]), self._ids(text[1] or "")
         if b and self.plan.config.type_vocab_size < 2:
             raise Refused(BAD_REQUEST, "this model has one segment type and cannot take pairs")
         ids, segments = pack(
@@ -48,6 +51,18 @@ class RowMaker:
             max_seq_length=self.plan.max_length,
         )
         return Row(np.array(ids, np.int32), segments.count(0), True)
+
+    def _ids(self, text: str) -> list[int]:
+        """Of the text's pieces; of a long one, at least of those that a row can hold.
+
+        Where a text is cut only the pieces of its last word change, which has 200 at most.
+        """
+        size = _CHARACTERS if self.tokenizer.file_argument == "vocab_file" else len(text)
+        while True:
+            ids = self.tokenizer.encode(text[:size])
+            if size >= len(text) or len(ids) >= self.plan.max_length + _LONGEST_WORD:
+                return ids
+            size *= 4
 
     def _given_tokens(self, tokens: list[str]) -> tuple[list[int], list[int]]:
         vocab, unknown = self.tokenizer.vocab, self.tokenizer.unk_token_id

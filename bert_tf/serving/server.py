@@ -19,7 +19,7 @@ from bert_tf.serving.dispatcher import Dispatcher
 from bert_tf.serving.flags import SERVER_VERSION, PoolingStrategy
 from bert_tf.serving.http_process import HttpProcess
 from bert_tf.serving.jobs import Job, Ticket
-from bert_tf.serving.outbox import PARKED_SECONDS, Outbox
+from bert_tf.serving.outbox import Outbox
 from bert_tf.serving.protocol import BAD_REQUEST, BUSY, FAILED, STOPPING, Refused, Request
 from bert_tf.serving.rows import RowMaker
 from bert_tf.serving.statistics import Statistics
@@ -28,8 +28,9 @@ _VERSION = importlib.metadata.version("bert_tf")
 _MESSAGES_A_TURN = 64
 _TEXTS_A_TURN = 64  # that are tokenized before the sockets are looked at again
 _POLL_MS, _ENDING_MS, _RETRY_MS = 1000, 20, 2
+_MAX_REQUEST_BYTES = 256 << 20  # of all requests that are not answered yet, together
 _MAX_ANSWER_BYTES = 2 << 30  # of all requests that are not answered yet, together
-_LAST_SECONDS = 3.0  # in which a client may still take its answer, when all are computed
+_LAST_SECONDS = 10.0  # in which a client may still take its answer, when all are computed
 _UNREAD_REQUESTS = 64  # that ZeroMQ holds for one client
 
 
@@ -48,9 +49,10 @@ class Server:
         self.stopping = False
         self._admitted: deque[Job] = deque()  # with texts that are no rows yet
         self._open: set[Job] = set()
-        self._texts = self._reserved = 0
+        self._texts = self._bytes = self._reserved = 0
         self._computed_at: float | None = None  # when all was computed, at the end
-        context: Any = zmq.Context.instance()
+        context: Any = zmq.Context()
+        self._context = context
         self._inbox = context.socket(zmq.PULL)
         self._inbox.setsockopt(zmq.MAXMSGSIZE, protocol.MAX_MESSAGE_BYTES)
         self._inbox.setsockopt(zmq.RCVHWM, _UNREAD_REQUESTS)
@@ -79,14 +81,14 @@ class Server:
                 self.dispatcher.collect()
                 self._tokenize()
                 self.dispatcher.dispatch()
-                patience = PARKED_SECONDS if self._computed_at is None else _LAST_SECONDS
-                self._reserved -= self._outbox.tend(time.monotonic(), patience)
+                self._reserved -= self._outbox.tend(time.monotonic())
         finally:
-            self.dispatcher.pool.stop()
+            self._inbox.close(0)
+            self._outbox.socket.close()  # which lingers, until the context is terminated
             if self.http is not None:
                 self.http.kill()
-            self._inbox.close(0)
-            self._outbox.socket.close()
+            self.dispatcher.pool.stop()
+            self._context.term()
 
     def _over(self, now: float) -> bool:
         """Whether the server is to end and has nothing left to do, or nobody takes it."""
@@ -97,10 +99,11 @@ class Server:
         if self.stopping and self.http is not None:
             self.http.stop()
         if not self.stopping or self._open:
+            self._computed_at = None
             return False
         self._computed_at = self._computed_at or now
-        waited_for = bool(self._outbox) or (self.http is not None and self.http.alive)
-        return not waited_for or now - self._computed_at > 2 * _LAST_SECONDS
+        taken = not self._outbox and not (self.http is not None and self.http.alive)
+        return taken or now - self._computed_at > _LAST_SECONDS
 
     @property
     def failed(self) -> bool:
@@ -143,6 +146,9 @@ class Server:
                     self._accept(request)
             except Refused as refused:
                 self._refuse(request, refused)
+            except Exception as error:  # noqa: BLE001, whatever somebody sent, the server goes on
+                logging.exception("a request failed")
+                self._refuse(request, Refused(FAILED, f"{type(error).__name__}: {error}"))
 
     def _command(self, body: bytes) -> dict[str, Any]:
         if body == protocol.TERMINATION:
@@ -159,7 +165,10 @@ class Server:
         return self.status(body == protocol.SHOW_STATUS)
 
     def _accept(self, request: Request) -> None:
-        if self.stopping:
+        # What somebody asked over HTTP before the end is still on its way.
+        http = self.http
+        asked_before = http is not None and http.alive and request.identity == http.identity
+        if self.stopping and (self.failed or not asked_before):
             raise Refused(STOPPING, "the server is stopping")
         texts = protocol.parse_texts(request.body)
         self.statistics.request(request.identity, "data", len(texts))
@@ -172,6 +181,10 @@ class Server:
         if self._texts + len(texts) > limit:
             raise Refused(
                 BUSY, f"the server is busy: {self._texts} texts are before yours; try again later"
+            )
+        if self._bytes + len(request.body) > _MAX_REQUEST_BYTES:
+            raise Refused(
+                BUSY, f"the server is busy: {self._bytes >> 20} MB of texts wait; try again later"
             )
         reserved = len(texts) * self._row_bytes
         if reserved > _MAX_ANSWER_BYTES:
@@ -187,6 +200,7 @@ class Server:
         job = Job(request, texts, reserved, len(texts) <= self.arguments.priority_batch_size)
         self._open.add(job)
         self._texts += job.size
+        self._bytes += job.bytes
         self._reserved += reserved
         if not texts:
             self._finish(job, np.empty((0, self.dispatcher.vector_size or 0), np.float32))
@@ -198,7 +212,8 @@ class Server:
     @property
     def _row_bytes(self) -> int:
         """Of the answer, for one text; at most."""
-        size = self.dispatcher.vector_size or self.plan.config.hidden_size
+        most = 2 * self.plan.config.hidden_size * len(self.arguments.pooling_layer)
+        size = self.dispatcher.vector_size or most
         by_token = self.arguments.pooling_strategy == PoolingStrategy.NONE
         return 4 * size * (self.plan.max_length if by_token else 1)
 
@@ -240,6 +255,7 @@ class Server:
         job.ended = True
         self._open.discard(job)
         self._texts -= job.size
+        self._bytes -= job.bytes
         self._reserved -= self._outbox.send(frames, job.reserved)
 
     def _refuse(self, request: Request, refused: Refused) -> None:

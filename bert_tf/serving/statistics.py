@@ -26,7 +26,7 @@ class Statistics:
         named: Any = {"registry": self.registry, "namespace": "bert_serving"}
         self._requests = prometheus.Counter("requests", "Requests, by kind.", ["kind"], **named)
         self._answers = prometheus.Counter("answers", "Answers, by outcome.", ["outcome"], **named)
-        self._texts = prometheus.Counter("texts", "Texts of accepted requests.", **named)
+        self._texts = prometheus.Counter("texts", "Texts of requests, be they refused.", **named)
         self._latency = prometheus.Histogram(
             "request_seconds", "From a request to its answer.", buckets=_SECONDS, **named
         )

@@ -252,20 +252,21 @@ class Classifier(Program[ClassificationConfig]):
         )
         samples = [(e.text_a, e.text_b) for e in examples]
         precision = config.export_precision
-        dev_set = None if precision == "float32" else self._dev_set(servable)
+        dev_set = None if precision == "float32" else self._dev_set()
         self.written["export"] = export_model(
             servable, config.export_dir, samples, self.run_dir, precision, dev_set
         )
 
-    def _dev_set(self, servable: export_classification.Classifier) -> DevSet:
+    def _dev_set(self) -> DevSet:
         """What an export in another precision than float32 is measured by."""
         examples = self._examples("dev")
         expected = sentence_data.targets(examples, self.task, self.labels)
+        name = "scores" if self.task.regression else "probabilities"
 
-        def scores(outputs: np.ndarray) -> dict[str, float]:
+        def scores(answers: list[dict[str, np.ndarray]]) -> dict[str, float]:
+            outputs = np.concatenate([answer[name] for answer in answers])
             outputs = outputs.reshape(len(examples), -1)
             made = Evaluated(examples, self.labels, outputs, expected, None, len(examples))
             return self.task.metric.compute(made.truth(self.task), made.predicted(self.task))
 
-        rows = [row for e in examples for row in servable.rows(e.text_a, e.text_b)]
-        return DevSet(rows, scores)
+        return DevSet(self._file("dev").rows, scores)

@@ -67,13 +67,6 @@ class ClassificationConfig(RunConfig):
         choices=tuple(POOLINGS),
         free=True,
     )
-    export_precision: str = cli_flag(
-        "float32",
-        "What exports compute in. bfloat16 and int8 (for LiteRT, as int8/<version>/) are measured "
-        "on the development set first, beside float32; their README.md has the numbers.",
-        choices=("float32", "bfloat16", "int8"),
-        free=True,
-    )
     class_weights: str | None = cli_flag(
         None,
         "How much each class counts in the loss: numbers in the order of the labels with commas "
@@ -102,12 +95,11 @@ class ClassificationConfig(RunConfig):
             raise ValueError(f"--num_seeds={self.num_seeds}: give 1 or more")
         if not 0 <= self.label_smoothing < 1:
             raise ValueError(f"--label_smoothing={self.label_smoothing}: give a share below 1")
-        if self.export_precision != "float32":
-            given = f"--export_precision={self.export_precision}"
-            if self.export_dir is None:
-                raise ValueError(f"{given} is for exports; give --export_dir")
-            if self.long_text == "windows":
-                raise ValueError(f"{given} is measured on texts of one row; not on windows")
+        if self.export_precision != "float32" and self.long_text == "windows":
+            raise ValueError(
+                f"--export_precision={self.export_precision} is measured on texts of one row; not "
+                "on --long_text=windows"
+            )
         if self.several_runs and not (self.do_train and self.do_eval):
             raise ValueError(
                 "--num_seeds and --restart_on_collapse compare what was trained; they need "

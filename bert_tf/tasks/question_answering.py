@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -31,6 +31,7 @@ from bert_tf.data.squad_training import training_windows
 from bert_tf.data.squad_windows import Windows
 from bert_tf.export import export_model
 from bert_tf.export import question_answering as export_question_answering
+from bert_tf.export.precision import DevSet
 from bert_tf.graph_sentencepiece_offsets import check_offsets
 from bert_tf.tasks import objectives, pretrained, result_files
 from bert_tf.tasks.program import Program, Scores, join
@@ -178,10 +179,15 @@ class QuestionAnswering(Program[QuestionAnsweringConfig]):
 
     def _logits(self, batch_size: int, description: str) -> Logits:
         """What the model, as it is, says of all windows of --predict_file."""
+        found = self.loop.forward(self._rows, batch_size, description)
+        return self._whole(results for _, results in found)
+
+    def _whole(self, batches: Iterable[Mapping[str, np.ndarray]]) -> Logits:
+        """Those of batches, in which rows are cut, together."""
         shape = len(self._rows), self.config.max_seq_length
         logits = Logits(*(np.full(shape, -np.inf, np.float32) for _ in range(2)))
         row = 0
-        for _, results in self.loop.forward(self._rows, batch_size, description):
+        for results in batches:
             for whole, name in zip(logits, ("start_logits", "end_logits"), strict=True):
                 count, length = results[name].shape
                 whole[row : row + count, :length] = results[name]
@@ -266,6 +272,20 @@ class QuestionAnswering(Program[QuestionAnsweringConfig]):
         )
         questions = self._predict_set.questions[:32] if config.predict_file else []
         samples = [(question.text, question.passage.text) for question in questions]
+        precision = config.export_precision
+        dev_set = None if precision == "float32" else self._dev_set()
         self.written["export"] = export_model(
-            servable, config.export_dir, samples, run_dir=self.run_dir
+            servable, config.export_dir, samples, self.run_dir, precision, dev_set
         )
+
+    def _dev_set(self) -> DevSet:
+        """What an export in another precision than float32 is measured by."""
+
+        mask = self._rows.batch(np.arange(len(self._rows)))["input_mask"] > 0
+
+        def scores(answers: list[dict[str, np.ndarray]]) -> dict[str, float]:
+            found = self._whole(answers)
+            logits = Logits(*(np.where(mask, x, np.float32(-np.inf)) for x in found))
+            return self._scored(logits)[0]
+
+        return DevSet(self._rows, scores)

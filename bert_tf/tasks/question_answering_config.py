@@ -67,6 +67,10 @@ class QuestionAnsweringConfig(RunConfig):
         ):
             if getattr(self, action) and not getattr(self, file):
                 raise ValueError(f"--{file} is needed: --{action}=true works on its questions")
+        if self.export_precision != "float32" and not self.predict_file:
+            raise ValueError(
+                f"--export_precision={self.export_precision} is measured on --predict_file; give it"
+            )
         threshold = self.null_score_diff_threshold
         if threshold is not None and not self.version_2_with_negative:
             raise ValueError(

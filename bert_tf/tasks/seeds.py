@@ -83,6 +83,7 @@ def _run_one(
             random_seed=seed,
             do_predict=False,
             export_dir=None,
+            export_precision="float32",
             num_seeds=1,
             restart_on_collapse=False,
         )

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import keras
+import numpy as np
 
 from bert_tf import checkpoints, filesystem, heads
 from bert_tf.data import records
@@ -26,6 +27,7 @@ from bert_tf.data.tagging_features import Row, Window, stitch, window_rows
 from bert_tf.data.text_files import BadRows
 from bert_tf.export import export_model
 from bert_tf.export import tagging as export_tagging
+from bert_tf.export.precision import DevSet
 from bert_tf.graph_sentencepiece_offsets import check_offsets
 from bert_tf.tasks import objectives, result_files
 from bert_tf.tasks.program import Program, Scores
@@ -240,6 +242,19 @@ class Tagger(Program[TaggingConfig]):
         )
         split = next(there, None)
         texts = [e.text for e in self._file(split).examples[:32]] if split else []
+        precision = config.export_precision
+        dev_set = None if precision == "float32" else self._dev_set()
         self.written["export"] = export_model(
-            servable, config.export_dir, texts, run_dir=self.run_dir
+            servable, config.export_dir, texts, self.run_dir, precision, dev_set
         )
+
+    def _dev_set(self) -> DevSet:
+        """What an export in another precision than float32 is measured by."""
+        file, rows, windows = self._split("dev")
+
+        def scores(answers: list[dict[str, np.ndarray]]) -> dict[str, float]:
+            ids = (row for answer in answers for row in answer["label_ids"])
+            found = file.scores(stitch(file.examples, windows, ids, self.labels))
+            return {name: value for name, value in found.items() if name != "types"}
+
+        return DevSet(rows, scores)
