@@ -36,6 +36,7 @@ LENGTH, COUNT = 128, 2048
 PROCESSES = 4
 BATCHES = (32, 256)
 WARM_UP = 3.0  # seconds
+LARGE_REQUESTS = (16, 16)  # clients, texts of each request; else one text
 
 
 def texts(kind: str) -> list[str]:
@@ -127,7 +128,7 @@ class Server:
 
 
 def _clients(ports, kind, count, seconds, per_request, results) -> None:
-    """Some of the clients, a thread each; puts (texts, latencies) of the time after the warm-up."""
+    """Some of the clients, a thread each; puts the latencies of what came after the warm-up."""
     from bert_serving.client import BertClient
 
     found, start = texts(kind), time.monotonic()
@@ -139,7 +140,7 @@ def _clients(ports, kind, count, seconds, per_request, results) -> None:
             while (asked := time.monotonic()) < start + WARM_UP + seconds:
                 client.encode(order.sample(found, per_request))
                 now = time.monotonic()
-                if asked > start + WARM_UP and now < start + WARM_UP + seconds:
+                if start + WARM_UP <= now < start + WARM_UP + seconds:
                     latencies.append(now - asked)
 
     threads = [threading.Thread(target=ask, args=(os.getpid() + n,)) for n in range(count)]
@@ -190,10 +191,9 @@ def rounds(options: argparse.Namespace) -> None:
                 peers[kind] = max(peers.get(kind, 0.0), *theirs["rates"].values())
                 print(f"{kind}: {theirs['versions']}: {_shown(theirs)}", flush=True)
             with Server(options) as server:
-                for clients in options.clients:
-                    for per_request in options.texts:
-                        run = load(server, kind, clients, options.seconds, per_request)
-                        loads.setdefault((kind, clients, per_request), []).append(run)
+                for clients, per_request in [*((n, 1) for n in options.clients), LARGE_REQUESTS]:
+                    run = load(server, kind, clients, options.seconds, per_request)
+                    loads.setdefault((kind, clients, per_request), []).append(run)
     print("\n| texts | clients | a request | texts/s | of in process | of the peer | p50 | p99 |")
     print("|---|---|---|---|---|---|---|---|")
     for (kind, clients, per_request), runs in loads.items():
@@ -212,10 +212,10 @@ def _shown(found: dict[str, Any]) -> str:
 
 def memory(options: argparse.Namespace) -> None:
     """Resident memory, minute by minute, under one load."""
-    clients, per_request = options.clients[-1], options.texts[-1]
+    clients = options.clients[-1]
     with Server(options) as server:
         for minute in range(options.minutes):
-            rate, *_ = load(server, "mixed", clients, 60 - WARM_UP, per_request)
+            rate, *_ = load(server, "mixed", clients, 60 - WARM_UP, 1)
             size = server.resident_mb()
             print(f"minute {minute + 1}: {size:.0f} MB, {rate:.0f} texts/s", flush=True)
 
@@ -225,7 +225,6 @@ def main() -> None:
     parser.add_argument("--model", default=str(ROOT / "downloads" / "all-MiniLM-L6-v2"))
     parser.add_argument("--peer_python", default=sys.executable, help="has sentence-transformers")
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 16, 64, 256])
-    parser.add_argument("--texts", type=int, nargs="+", default=[1, 16], help="of a request")
     parser.add_argument("--kinds", nargs="+", default=["short", "mixed"])
     parser.add_argument("--seconds", type=float, default=10.0, help="of one load")
     parser.add_argument("--rounds", type=int, default=2)

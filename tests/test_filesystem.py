@@ -14,6 +14,7 @@ from bert_tf import checkpoints, filesystem, heads
 from bert_tf.checkpoints.training import CheckpointManager
 from bert_tf.config import BertConfig
 from bert_tf.data import records
+from bert_tf.export import serving_config
 from bert_tf.tasks import classification
 from bert_tf.tasks.classification_config import ClassificationConfig
 
@@ -179,6 +180,7 @@ def test_a_run_whose_every_path_is_remote(remote, format, capsys):
     for name in ("eval_results", "predictions"):
         assert filesystem.read_bytes(again[name]) == filesystem.read_bytes(result[name])
     assert result["export"] == f"{remote}/export/text/1"
-    assert filesystem.list_dir(f"{remote}/export") == ["features", "text"]
+    in_export_dir = sorted(["features", "text", *serving_config.FILES])
+    assert sorted(filesystem.list_dir(f"{remote}/export")) == in_export_dir
     served = tf.saved_model.load(result["export"]).signatures["single_sentence"]
     assert served(text_a=tf.constant(["a text"]))["probabilities"].shape == [1, 3]

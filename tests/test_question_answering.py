@@ -1,6 +1,8 @@
 """Question answering as people use it: one command on files, and what it leaves behind."""
 
+import dataclasses
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -219,6 +221,29 @@ def test_the_export_answers_as_the_program_predicts(trained, tmp_path):
             if abs(odds - result["metrics"]["eval"]["best_f1_thresh"]) < 1e-4:
                 continue  # the one that the threshold was taken from
         assert answer == predictions[question.qas_id]
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "int8"])
+def test_exports_in_less_than_float32_are_measured(trained, tmp_path, precision):
+    """In float32 the card says what the evaluation said."""
+    run, result, _ = trained
+    later = dataclasses.replace(
+        run,
+        do_train=False,
+        do_eval=False,
+        do_predict=False,
+        init_checkpoint=result["final_model"],
+        output_dir=str(tmp_path / "out"),
+        export_dir=str(tmp_path / "export"),
+        export_precision=precision,
+    )
+    path = question_answering.run(later)["export"]
+    card = (Path(path) / "README.md").read_text()
+    row = re.search(r"^\| f1 \| ([\d.]+) \| ([\d.]+) \|$", card, re.MULTILINE)
+    assert float(row[1]) == pytest.approx(result["metrics"]["eval"]["f1"], abs=1e-4)
+    assert 0 <= float(row[2]) <= 100
+    with pytest.raises(ValueError, match="give it"):
+        dataclasses.replace(later, predict_file=None)
 
 
 def test_sentencepiece_from_file_to_export(tmp_path, files, spm_models):

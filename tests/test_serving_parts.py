@@ -56,7 +56,7 @@ def test_every_row_is_taken_once_and_batches_keep_their_limits(waiting, max_rows
         lengths = [len(one.row.input_ids) for one in batch]
         padding = max(lengths) * len(batch) - sum(lengths)
         assert len(batch) == 1 or sum(lengths) <= MAX_TOKENS
-        assert padding <= 32 + 0.05 * sum(lengths)
+        assert padding <= 12 + 0.03 * sum(lengths)
         assert len(batch) == 1 or all(one.deaths < 2 for one in batch)
         taken += batch
     assert sorted(map(id, taken)) == sorted(map(id, added))

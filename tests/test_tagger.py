@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import random
+import re
 import shutil
 from pathlib import Path
 
@@ -171,6 +172,30 @@ def test_evaluating_and_predicting_later_gives_the_same(trained, tmp_path):
         for texts in (after, before)
     )
     assert scores == scores_before
+
+
+def test_an_export_in_int8_is_measured(trained, tmp_path):
+    """In float32 the card says what the evaluation said. With a CRF there is no such export."""
+    run, result = trained
+    later = dataclasses.replace(
+        run,
+        do_train=False,
+        do_eval=False,
+        do_predict=False,
+        init_checkpoint=result["final_model"],
+        output_dir=str(tmp_path / "out"),
+        export_dir=str(tmp_path / "export"),
+        export_precision="int8",
+    )
+    with pytest.raises(ValueError, match="not bfloat16"):
+        tagging.run(dataclasses.replace(later, export_precision="bfloat16"))
+    if run.use_crf:
+        with pytest.raises(ValueError, match="a CRF"):
+            tagging.run(later)
+        return
+    card = (Path(tagging.run(later)["export"]) / "README.md").read_text()
+    row = re.search(r"^\| f1 \| ([\d.]+) \| ([\d.]+) \|$", card, re.MULTILINE)
+    assert float(row[1]) == pytest.approx(result["metrics"]["eval"]["f1"], abs=1e-4)
 
 
 def test_a_finished_run_is_not_trained_again(trained, tmp_path, capsys):

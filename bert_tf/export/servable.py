@@ -50,6 +50,7 @@ class Servable(abc.ABC):
       reads_whole_texts: whether a text of any length is read to its end, in windows.
       example: a sample of ours, for warm-up requests and the card; no one's data.
       precision: what it computes in.
+      fits_litert: whether LiteRT has all that its features model needs.
     """
 
     task_type: str
@@ -57,6 +58,7 @@ class Servable(abc.ABC):
     labels: list[str]
     reads_whole_texts = False
     precision = "float32"
+    fits_litert = True
     example: Any
 
     def __init__(self, config: BertConfig, tokenizer: Tokenizer, max_seq_length: int):

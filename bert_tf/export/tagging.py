@@ -79,6 +79,7 @@ class Tagger(Servable):
         check_offsets(tokenizer)
         self.tag_set, self.labels, self.use_crf = tag_set, list(tag_set.labels), use_crf
         self.doc_stride = doc_stride or half_window(max_seq_length)
+        self.fits_litert = not use_crf  # whose loop LiteRT does not convert for rows of any length
         self.use = "Gives each word of a text one of the labels below."
         if tag_set.has_entities:
             self.use = "Finds entities of the types in the labels below in a text."

@@ -11,12 +11,12 @@ from collections import deque
 
 from bert_tf.serving.jobs import Ticket
 
-WORTH_TOKENS = 256  # of a batch that makes good use of a worker
+WORTH_TOKENS = 512  # of a batch that makes good use of a worker
 MAX_TOKENS, MAX_TOKENS_ON_GPU = 1024, 16384  # of a batch
 _SMALLEST_SHARE = 48  # tokens; fewer are not split among idle workers
 _BULK_TURN = 4  # every so many batches begin with a large request, if one waits
 # A shorter row joins a batch as long as all its padding takes no longer than one more batch.
-_PADDING, _SPARE_TOKENS = 0.05, 32
+_PADDING, _SPARE_TOKENS = 0.03, 12
 _SUSPECT = 2  # workers that died of a row, before it has to go alone
 
 _Queues = dict[int, deque[Ticket]]  # rows by their length
