@@ -35,7 +35,7 @@ def export_int8(
     litert.check_installed()
     if not servable.fits_litert:
         raise ValueError(
-            f"LiteRT does not run this {servable.task_type} model (a CRF), so there is no int8 export"
+            f"LiteRT does not run this {servable.task_type} model (a CRF): there is no int8 export"
         )
     exact = servable.features_model()
     content = litert.convert(exact)
