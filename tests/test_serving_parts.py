@@ -1,5 +1,6 @@
 """The server's parts by themselves: protocol, scheduler, outbox, jobs, statistics."""
 
+import asyncio
 import configparser
 import json
 import re
@@ -13,7 +14,7 @@ import zmq
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bert_tf.serving import flags, protocol
+from bert_tf.serving import flags, http_limits, protocol
 from bert_tf.serving.jobs import Job, Ticket
 from bert_tf.serving.outbox import Outbox
 from bert_tf.serving.protocol import Refused, Request
@@ -204,6 +205,50 @@ def test_a_client_that_reads_late_gets_all_in_order(outbox):
             freed += until(outbox, lambda: socket.poll(5))
             assert socket.recv_multipart()[-1] == b"%d" % number
         assert freed == count * size and not outbox
+
+
+# ------------------------------------------------------------------------------ HTTP's limits
+
+
+@pytest.mark.parametrize("gone_after", [0, 1, 3, None])
+def test_an_answer_is_held_until_it_is_sent_or_its_client_is_gone(gone_after):
+    budget = http_limits.Budget()
+    hold = budget.hold()
+    content = b"x" * (5 << 19)  # three pieces
+    hold.take(len(content))
+    sent = []
+
+    async def send(message):
+        if len(sent) == gone_after:
+            raise OSError
+        sent.append(message.get("body", b""))
+        assert budget.held == len(content)
+
+    async def receive():
+        await asyncio.sleep(60)
+
+    async def serve():
+        await http_limits.Answer(content, hold)({"type": "http"}, receive, send)
+
+    if gone_after is None:
+        asyncio.run(serve())
+        assert b"".join(sent) == content and len(sent) > 3
+    else:
+        with pytest.raises(BaseException):  # noqa: B017
+            asyncio.run(serve())
+    assert budget.held == 0
+
+
+def test_what_is_held_is_bounded():
+    budget = http_limits.Budget()
+    holds = [budget.hold() for _ in range(9)]
+    for hold in holds[:8]:
+        hold.take(64 << 20)
+    with pytest.raises(Refused, match="busy"):
+        holds[8].take(1)
+    for hold in holds:
+        hold.release()
+    assert budget.held == 0
 
 
 # -------------------------------------------------------------------------------- how it is run

@@ -25,7 +25,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from bert_tf.serving import http_limits, protocol, rest
@@ -170,7 +170,7 @@ class HttpApp:
             except BaseException:
                 hold.release()
                 raise
-            return StreamingResponse(http_limits.pieces(body, hold), media_type="application/json")
+            return http_limits.Answer(body, hold)
 
         return answer
 

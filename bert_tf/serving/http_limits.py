@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from starlette.requests import Request
+from starlette.responses import StreamingResponse
 
 from bert_tf.serving import protocol
 from bert_tf.serving.protocol import BUSY, Refused
@@ -66,13 +67,23 @@ async def body(request: Request, hold: Hold) -> bytes:
             raise Refused(TOO_LARGE, f"the request has more than {limit} MB")
 
 
-async def pieces(answer: bytes, hold: Hold) -> AsyncIterator[bytes]:
-    """The next one when the client took the last."""
-    try:
-        for start in range(0, len(answer), _PIECE):
-            yield answer[start : start + _PIECE]
-    finally:
-        hold.release()
+class Answer(StreamingResponse):
+    """JSON that is sent piece by piece, the next one when the client took the last."""
+
+    def __init__(self, content: bytes, hold: Hold):
+        super().__init__(_pieces(content), media_type="application/json")
+        self._hold = hold
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:  # also when the client went before the first piece
+            self._hold.release()
+
+
+async def _pieces(content: bytes) -> AsyncIterator[bytes]:
+    for start in range(0, len(content), _PIECE):
+        yield content[start : start + _PIECE]
 
 
 class Patient:
