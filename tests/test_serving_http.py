@@ -69,6 +69,12 @@ def test_encode(server):
     form = post(server, "encode", data={"id": "x", "texts": TEXTS[:2]}).json()
     assert form["id"] == "x"
     np.testing.assert_allclose(form["result"], vectors[:2], atol=1e-5)
+    # As curl -d sends JSON: called a form.
+    curl = {"content-type": "application/x-www-form-urlencoded"}
+    body = b' {"texts": ["we"], "id": 3}'
+    assert post(server, "encode", data=body, headers=curl).json()["id"] == 3
+    multipart = post(server, "encode", files={"texts": "we"})
+    assert multipart.status_code == 400 and "multipart" in multipart.json()["description"]
     tokens = {"texts": [TEXTS[0].split()], "is_tokenized": True}
     given = post(server, "encode", json=tokens).json()
     np.testing.assert_allclose(given["result"][0], vectors[0], atol=1e-5)

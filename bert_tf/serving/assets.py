@@ -49,7 +49,10 @@ def read(arguments: argparse.Namespace) -> tuple[Plan, Tokenizer]:
     place = _located("model_dir", folder if tuned != folder else weights)
     tuned_place = _located("tuned_model_dir" if tuned != folder else "model_dir", weights)
     if tuned_place.weights is None:
-        raise ValueError(f"-model_dir={tuned} holds no weights; see -ckpt_name")
+        raise ValueError(
+            f"-model_dir={tuned} holds no weights; bert_model.ckpt.index, model.safetensors, "
+            "pytorch_model.bin, *.h5 and *.pdparams were looked for, or give -ckpt_name"
+        )
     if arguments.config_name:
         file = os.path.join(folder, arguments.config_name)
         config = BertConfig.from_json_file(file)

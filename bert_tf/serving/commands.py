@@ -49,6 +49,8 @@ def start(argv: Sequence[str] | None = None) -> int:
         flush=True,
     )
     server.run()
+    if server.failed:
+        print(f"Error: {server.dispatcher.failure}", file=sys.stderr)
     return int(server.failed)
 
 

@@ -105,9 +105,10 @@ class Dispatcher:
             if self.pool.hopeless:
                 self.failure = self.failure or "no worker comes up; see the server's log"
         elif event.first is None:  # it could not load the model, and dies
-            logging.error("worker %d: %s", one.slot, event.second)
             if self.vector_size is None:
                 self.failure = event.second
+            else:
+                logging.error("worker %d: %s", one.slot, event.second)
         else:
             self._answered(one, event)
 

@@ -258,16 +258,22 @@ def _as_tf_serving(description: str, kind: str, status: int) -> dict[str, Any]:
 
 
 def _fields(body: bytes, content_type: str) -> dict[str, Any]:
-    """The fields of a JSON object, or of a form, in which `texts` may be there several times."""
-    if not content_type.startswith("application/x-www-form-urlencoded"):
+    """The fields of a JSON object, or of a form, in which `texts` may be there several times.
+
+    What curl sends without being told a type says that it is a form.
+    """
+    if content_type.startswith("multipart/"):
+        raise ValueError("multipart is not read; send JSON, or a form with & between its fields")
+    form = content_type.startswith("application/x-www-form-urlencoded")
+    if not form or body.lstrip().startswith((b"{", b"[")):
         data = _parsed(body)
         if not isinstance(data, dict):
             raise ValueError('expected a JSON object, such as {"id": 1, "texts": ["a text"]}')
         return data
-    form = urllib.parse.parse_qs(body.decode(), keep_blank_values=True)
-    if form.get("is_tokenized", ["false"])[0].lower() not in ("false", "0", ""):
+    fields = urllib.parse.parse_qs(body.decode(), keep_blank_values=True)
+    if fields.get("is_tokenized", ["false"])[0].lower() not in ("false", "0", ""):
         raise ValueError("a form cannot carry tokens; send JSON")
-    return {"id": form.get("id", [None])[0], "texts": form.get("texts")}
+    return {"id": fields.get("id", [None])[0], "texts": fields.get("texts")}
 
 
 def _parsed(body: bytes) -> Any:
