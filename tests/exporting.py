@@ -1,5 +1,6 @@
 """A tiny classifier to export, and what Python says that it answers."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -102,3 +103,17 @@ def write_run(folder: Path) -> None:
     metrics = {"task_name": "mnli", "eval": {"examples": 40, "accuracy": 0.975}}
     (folder / "run.json").write_text(json.dumps(run))
     (folder / "metrics.json").write_text(json.dumps(metrics))
+
+
+def exporting_only(run, result: dict, folder: Path, precision: str):
+    """The config of a run that exports what another one trained."""
+    return dataclasses.replace(
+        run,
+        do_train=False,
+        do_eval=False,
+        do_predict=False,
+        init_checkpoint=result["final_model"],
+        output_dir=str(folder / "out"),
+        export_dir=str(folder / "export"),
+        export_precision=precision,
+    )

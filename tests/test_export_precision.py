@@ -77,7 +77,7 @@ def check_numbers(card, precision, share):
 
 def test_bfloat16(servable, tmp_path):
     path = export_model(
-        servable, str(tmp_path), exporting.SAMPLES, None, "bfloat16", dev_set(servable)
+        servable, str(tmp_path), exporting.SAMPLES, None, "bfloat16", lambda: dev_set(servable)
     )
     assert path == str(tmp_path / "text" / "1")
     check_numbers((tmp_path / "text" / "1" / "README.md").read_text(), "bfloat16", 0.75)
@@ -93,7 +93,7 @@ def test_bfloat16(servable, tmp_path):
 
 
 def test_int8(servable, tmp_path):
-    path = export_model(servable, str(tmp_path), (), None, "int8", dev_set(servable))
+    path = export_model(servable, str(tmp_path), (), None, "int8", lambda: dev_set(servable))
     assert path == str(tmp_path / "int8" / "1")
     check_numbers((tmp_path / "int8" / "1" / "README.md").read_text(), "int8", 0.5)
     run = litert.runner((tmp_path / "int8" / "1" / litert.MODEL_FILE).read_bytes())
@@ -111,7 +111,7 @@ def test_what_cannot_be(servable, tmp_path, monkeypatch):
         export_model(servable, str(tmp_path), precision="int8")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"pip install bert_tf\[litert\]"):
-        export_model(servable, str(tmp_path), precision="int8", dev_set=dev_set(servable))
+        export_model(servable, str(tmp_path), precision="int8", dev_set=lambda: dev_set(servable))
     assert not list(tmp_path.iterdir())
 
 

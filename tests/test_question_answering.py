@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import training_options
+from exporting import exporting_only
 
 from bert_tf import checkpoints
 from bert_tf.data import squad, squad_files
@@ -227,16 +228,7 @@ def test_the_export_answers_as_the_program_predicts(trained, tmp_path):
 def test_exports_in_less_than_float32_are_measured(trained, tmp_path, precision):
     """In float32 the card says what the evaluation said."""
     run, result, _ = trained
-    later = dataclasses.replace(
-        run,
-        do_train=False,
-        do_eval=False,
-        do_predict=False,
-        init_checkpoint=result["final_model"],
-        output_dir=str(tmp_path / "out"),
-        export_dir=str(tmp_path / "export"),
-        export_precision=precision,
-    )
+    later = exporting_only(run, result, tmp_path, precision)
     path = question_answering.run(later)["export"]
     card = (Path(path) / "README.md").read_text()
     row = re.search(r"^\| f1 \| ([\d.]+) \| ([\d.]+) \|$", card, re.MULTILINE)

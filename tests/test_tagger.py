@@ -12,6 +12,7 @@ import pytest
 import seqeval.metrics
 import tensorflow as tf
 import training_options
+from exporting import exporting_only
 
 from bert_tf import checkpoints
 from bert_tf.entity_metrics import entities
@@ -177,16 +178,7 @@ def test_evaluating_and_predicting_later_gives_the_same(trained, tmp_path):
 def test_an_export_in_int8_is_measured(trained, tmp_path):
     """In float32 the card says what the evaluation said. With a CRF there is no such export."""
     run, result = trained
-    later = dataclasses.replace(
-        run,
-        do_train=False,
-        do_eval=False,
-        do_predict=False,
-        init_checkpoint=result["final_model"],
-        output_dir=str(tmp_path / "out"),
-        export_dir=str(tmp_path / "export"),
-        export_precision="int8",
-    )
+    later = exporting_only(run, result, tmp_path, "int8")
     with pytest.raises(ValueError, match="not bfloat16"):
         tagging.run(dataclasses.replace(later, export_precision="bfloat16"))
     if run.use_crf:

@@ -13,7 +13,7 @@ wait until `export_model` is called.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def export_model(
     samples: Iterable[Any] = (),
     run_dir: str | None = None,
     precision: str = "float32",
-    dev_set: DevSet | None = None,
+    dev_set: Callable[[], DevSet] | None = None,
 ) -> str:
     """Writes both SavedModels under the next free version; returns the text one's folder.
 
@@ -55,7 +55,7 @@ def export_model(
       samples: as the servable takes them.
       run_dir: where run.json and metrics.json of the training lie, for the card.
       precision: "float32", "bfloat16" or "int8".
-      dev_set: what other precisions than float32 are measured by.
+      dev_set: makes what other precisions than float32 are measured by.
 
     Raises:
       ExportError: naming the first difference; nothing stays behind.
@@ -69,5 +69,5 @@ def export_model(
     if dev_set is None:
         raise ValueError(f"an export in {precision} needs a development set to be measured by")
     if precision == "int8":
-        return publication.export_int8(servable, export_dir, run_dir, dev_set)
-    return publication.export_bfloat16(servable, export_dir, samples, run_dir, dev_set)
+        return publication.export_int8(servable, export_dir, run_dir, dev_set())
+    return publication.export_bfloat16(servable, export_dir, samples, run_dir, dev_set())

@@ -37,11 +37,11 @@ def convert(model: Model) -> bytes:
     return converter.convert()
 
 
-def runner(content: bytes, threads: int | None = None) -> Answer:
-    """The converted model as a function; on all cores by default."""
+def runner(content: bytes) -> Answer:
+    """The converted model as a function, on all cores."""
     from ai_edge_litert.interpreter import Interpreter
 
-    threads = threads or len(os.sched_getaffinity(0))
+    threads = len(os.sched_getaffinity(0))
     interpreter: Any = Interpreter(model_content=content, num_threads=threads)
     run = interpreter.get_signature_runner()
 

@@ -22,10 +22,7 @@ from bert_tf.export import (
 )
 from bert_tf.export.servable import Case, Model, Servable
 
-TEXT_DIR, FEATURES_DIR = "text", "features"
-
-
-INT8_DIR = "int8"
+TEXT_DIR, FEATURES_DIR, INT8_DIR = "text", "features", "int8"
 
 
 def export_int8(

@@ -28,9 +28,6 @@ class PoolingStrategy(enum.IntEnum):
         return self.name
 
 
-HEADS = (PoolingStrategy.CLASSIFICATION, PoolingStrategy.REGRESSION)
-
-
 def parser() -> argparse.ArgumentParser:
     """The command line of the server."""
     made = argparse.ArgumentParser(

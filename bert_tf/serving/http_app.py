@@ -31,7 +31,7 @@ from starlette.routing import Route
 from bert_tf.serving import http_limits, protocol, rest
 from bert_tf.serving.assets import Plan
 from bert_tf.serving.async_client import AsyncBertClient
-from bert_tf.serving.connection import ServingError, Texts, body_of
+from bert_tf.serving.connection import ServingError
 from bert_tf.serving.http_limits import TOO_LARGE, TOO_SLOW, Hold
 from bert_tf.serving.protocol import BAD_REQUEST, BUSY, STOPPING, Refused
 
@@ -42,11 +42,12 @@ _PAGE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsaf
 _PAGE_POLICY += "connect-src 'self'"
 Handler = Callable[[Request], Awaitable[Response]]
 
-_NOT_FOUND = "not_found"
+_NOT_FOUND, _TIMEOUT = "not_found", "timeout"
 _HTTP = {
     BAD_REQUEST: 400,
     BUSY: 503,
     STOPPING: 503,
+    _TIMEOUT: 504,
     TOO_LARGE: 413,
     TOO_SLOW: 408,
     _NOT_FOUND: 404,
@@ -150,10 +151,8 @@ class HttpApp:
     async def _vectors(self, texts: Any, is_tokenized: Any) -> tuple[np.ndarray, Any]:
         if not isinstance(is_tokenized, bool):
             raise TypeError(f"is_tokenized is {is_tokenized!r:.40}; expected true or false")
-        given: Texts = texts
-        body_of(given, is_tokenized)  # raises what is wrong with them
         async with self._turn:
-            vectors, tokens = await self.client.encode(given, is_tokenized, show_tokens=True)
+            vectors, tokens = await self.client.encode(texts, is_tokenized, show_tokens=True)
         if vectors.nbytes > _MAX_VECTORS:
             size = vectors.nbytes >> 20
             raise Refused(TOO_LARGE, f"{size} MB of vectors are too many; send fewer texts")
@@ -238,10 +237,10 @@ def _answering(handler: Handler, error_form: Callable[[str, str, int], dict[str,
         except (TypeError, ValueError) as error:
             found: Exception = error
         except TimeoutError as error:
-            found, kind = error, "timeout"
+            found, kind = error, _TIMEOUT
         except (ServingError, Refused) as error:
             found, kind = error, error.kind
-        status = 504 if kind == "timeout" else _HTTP.get(kind, 500)
+        status = _HTTP.get(kind, 500)
         headers = {"Retry-After": "1"} if status == 503 else None
         content = error_form(str(found), type(found).__name__, status)
         return _response(content, status, headers)

@@ -13,7 +13,7 @@ from bert_tf.checkpoints.loading import assign
 from bert_tf.modeling import BertModel
 from bert_tf.pooling import POOLINGS
 from bert_tf.serving.assets import Plan
-from bert_tf.serving.flags import HEADS, PoolingStrategy
+from bert_tf.serving.flags import PoolingStrategy
 
 _POOLINGS = {
     PoolingStrategy.REDUCE_MAX: "max",
@@ -75,7 +75,7 @@ class ServedModel:
     def _load(self) -> BertModel | heads.TaskModel:
         plan, strategy = self.plan, self.strategy
         tensors = checkpoints.read(plan.weights, optimizer_state=False)
-        if strategy in HEADS:
+        if plan.task_type is not None:
             model = heads.classifier(plan.config, self._num_outputs(tensors))
         else:
             model = BertModel(plan.config, add_pooler=strategy == PoolingStrategy.CLS_POOLED)
@@ -113,7 +113,7 @@ class ServedModel:
         batch = dict(batch)
         last = batch.pop("last")
         outputs = self.model(batch, training=False)
-        if self.strategy in HEADS:
+        if self.plan.task_type is not None:
             return heads.scores(outputs["logits"], self.plan.task_type)
         if self.strategy == PoolingStrategy.CLS_POOLED:
             return tf.cast(outputs["pooled_output"], tf.float32)

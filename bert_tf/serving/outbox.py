@@ -76,8 +76,8 @@ class Outbox:
         self._parked.setdefault(name, deque()).append((time.monotonic(), frames, reserved))
         return 0
 
-    def tend(self, now: float, patience: float = PARKED_SECONDS) -> int:
-        """Sends what can be sent by now, and drops what waited for more than `patience` seconds.
+    def tend(self, now: float) -> int:
+        """Sends what can be sent by now, and drops what waited for too long.
 
         Returns the bytes freed.
         """
@@ -91,7 +91,7 @@ class Outbox:
         for name in list(self._parked):
             freed += self._retry(name)
             queue = self._parked.get(name, ())
-            while queue and now - queue[0][0] > patience:
+            while queue and now - queue[0][0] > PARKED_SECONDS:
                 freed += queue.popleft()[2]
                 self.dropped += 1
                 logging.log_every_n_seconds(

@@ -251,11 +251,8 @@ class Classifier(Program[ClassificationConfig]):
             config.window_pooling,
         )
         samples = [(e.text_a, e.text_b) for e in examples]
-        precision = config.export_precision
-        dev_set = None if precision == "float32" else self._dev_set()
-        self.written["export"] = export_model(
-            servable, config.export_dir, samples, self.run_dir, precision, dev_set
-        )
+        settings = config.export_dir, samples, self.run_dir, config.export_precision
+        self.written["export"] = export_model(servable, *settings, self._dev_set)
 
     def _dev_set(self) -> DevSet:
         """What an export in another precision than float32 is measured by."""

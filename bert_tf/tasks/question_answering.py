@@ -272,11 +272,8 @@ class QuestionAnswering(Program[QuestionAnsweringConfig]):
         )
         questions = self._predict_set.questions[:32] if config.predict_file else []
         samples = [(question.text, question.passage.text) for question in questions]
-        precision = config.export_precision
-        dev_set = None if precision == "float32" else self._dev_set()
-        self.written["export"] = export_model(
-            servable, config.export_dir, samples, self.run_dir, precision, dev_set
-        )
+        settings = config.export_dir, samples, self.run_dir, config.export_precision
+        self.written["export"] = export_model(servable, *settings, self._dev_set)
 
     def _dev_set(self) -> DevSet:
         """What an export in another precision than float32 is measured by."""

@@ -242,11 +242,8 @@ class Tagger(Program[TaggingConfig]):
         )
         split = next(there, None)
         texts = [e.text for e in self._file(split).examples[:32]] if split else []
-        precision = config.export_precision
-        dev_set = None if precision == "float32" else self._dev_set()
-        self.written["export"] = export_model(
-            servable, config.export_dir, texts, self.run_dir, precision, dev_set
-        )
+        settings = config.export_dir, texts, self.run_dir, config.export_precision
+        self.written["export"] = export_model(servable, *settings, self._dev_set)
 
     def _dev_set(self) -> DevSet:
         """What an export in another precision than float32 is measured by."""
