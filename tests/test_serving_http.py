@@ -29,11 +29,18 @@ PATIENCE = 120
 
 
 def ready(server):
+    """When all its workers are; /readyz speaks of one."""
     deadline = time.monotonic() + PATIENCE
-    while requests.get(f"{server.url}/readyz").status_code != 200:
+    while not all_ready(requests.get(f"{server.url}/status/server")):
         assert time.monotonic() < deadline, "the server does not become ready"
         time.sleep(0.1)
+    assert requests.get(f"{server.url}/readyz").status_code == 200
     return server
+
+
+def all_ready(answer):
+    status = answer.json() if answer.status_code == 200 else {"ready": False}
+    return status["ready"] and status["now"]["ready_workers"] == status["num_worker"]
 
 
 @pytest.fixture(scope="module")
