@@ -12,6 +12,7 @@ from bert_tf.serving.rows import RowMaker, features
 
 OF_HEADS = ("CLS_POOLED", "CLASSIFICATION", "REGRESSION")
 TEXTS = [("we liked this film", None), ("the book was bad", "he never read it"), ("", None)]
+TEXTS += [("bad", None), ("we", "it")]  # the short ones share lines
 
 
 @pytest.fixture(scope="module")
@@ -24,18 +25,18 @@ def model(tmp_path_factory):
 
 
 def answers(folder, *given, texts=TEXTS):
-    """The server's vectors of texts, and what it fed."""
+    """The server's vectors of texts, which share lines unless compiled, and a row of each."""
     arguments = flags.parser().parse_args(["-model_dir", str(folder), *given])
     plan, tokenizer = assets.read(arguments)
     rows = [RowMaker(plan, tokenizer)(text) for text in texts]
-    batch = features(rows, arguments.mask_cls_sep)
-    return ServedModel(plan)(batch), batch
+    fed = features(rows, arguments.mask_cls_sep, packed=not arguments.xla)
+    return ServedModel(plan)(fed), features(rows, arguments.mask_cls_sep, packed=False)
 
 
 def by_hand(strategy, states, batch):
     """One vector a text, row by row in NumPy."""
     pooled = []
-    for tokens, mask, last in zip(states, batch["input_mask"], batch["last"], strict=True):
+    for tokens, mask, length in zip(states, batch["input_mask"], batch["length"], strict=True):
         real = tokens[mask.astype(bool)]
         mean, most = real.mean(0), real.max(0)
         pooled.append(
@@ -45,8 +46,8 @@ def by_hand(strategy, states, batch):
                 "REDUCE_MEAN_MAX": np.concatenate([mean, most]),
                 "FIRST_TOKEN": tokens[0],
                 "CLS_TOKEN": tokens[0],
-                "LAST_TOKEN": tokens[last],
-                "SEP_TOKEN": tokens[last],
+                "LAST_TOKEN": tokens[length - 1],
+                "SEP_TOKEN": tokens[length - 1],
                 "NONE": tokens * mask[:, np.newaxis],
             }[strategy]
         )

@@ -54,10 +54,7 @@ def test_every_row_is_taken_once_and_batches_keep_their_limits(waiting, max_rows
         assert oldest == min(x.arrived for x in added if x not in taken)
         batch = scheduler.take(workers, data.draw(st.integers(0, workers)))
         assert 1 <= len(batch) <= max_rows
-        lengths = [len(one.row.input_ids) for one in batch]
-        padding = max(lengths) * len(batch) - sum(lengths)
-        assert len(batch) == 1 or sum(lengths) <= MAX_TOKENS
-        assert padding <= 12 + 0.03 * sum(lengths)
+        assert len(batch) == 1 or sum(len(one.row.input_ids) for one in batch) <= MAX_TOKENS
         assert len(batch) == 1 or all(one.deaths < 2 for one in batch)
         taken += batch
     assert sorted(map(id, taken)) == sorted(map(id, added))
@@ -74,6 +71,19 @@ def test_small_requests_go_first_but_large_ones_have_their_turn():
     for _ in range(40):
         owners += {one.job is large for one in scheduler.take()}
     assert 5 <= sum(owners) <= 15
+
+
+def test_rows_of_like_length_go_together_and_others_where_those_are_few():
+    scheduler = Scheduler(max_rows=256)
+    for number in range(400):
+        length = (120, 10, 60, 20)[number % 4]
+        scheduler.add(ticket(job(), length=length, arrived=number))
+    batch = [len(one.row.input_ids) for one in scheduler.take(2)]
+    assert set(batch) == {120} and len(batch) == MAX_TOKENS // 120
+    few = Scheduler(max_rows=256)
+    for number, length in enumerate((60, 120, 10, 61, 20)):
+        few.add(ticket(job(), length=length, arrived=number))
+    assert [len(one.row.input_ids) for one in few.take()] == [60, 61, 10, 20, 120]
 
 
 def test_idle_workers_share_what_waits():
@@ -280,15 +290,26 @@ def test_the_unit_starts_it_with_flags_that_it_has():
 # ------------------------------------------------------------------------- rows, jobs, statistics
 
 
-@given(st.lists(st.integers(2, 30), min_size=1, max_size=9), st.booleans())
-def test_features_hold_the_rows(lengths, mask_special):
+@given(st.lists(st.integers(2, 30), min_size=1, max_size=9), st.booleans(), st.booleans())
+def test_features_hold_the_rows(lengths, mask_special, packed):
     rows = [Row(np.arange(1, n + 1, dtype=np.int32), n, True) for n in lengths]
-    batch = features(rows, mask_special)
-    for place, n in enumerate(lengths):
-        assert batch["input_ids"][place].tolist() == [*range(1, n + 1)] + [0] * (max(lengths) - n)
-        masked = 2 if mask_special and n > 2 else 0
-        assert batch["input_mask"][place].sum() == n - masked
-        assert batch["last"][place] == n - 1
+    batch = features(rows, mask_special, packed)
+    assert batch["length"].tolist() == lengths
+    for number, n in enumerate(lengths):
+        line, start = batch["line"][number], batch["start"][number]
+        assert packed or (line, start) == (number, 0)
+        of = {name: x[line, start : start + n].tolist() for name, x in batch.items() if x.ndim == 2}
+        assert of["input_ids"] == [*range(1, n + 1)] and of["position_ids"] == [*range(n)]
+        assert set(of["text"]) == {number + 1} and not any(of["segment_ids"])
+        assert sum(of["input_mask"]) == n - (2 if mask_special and n > 2 else 0)
+    padding = batch["text"] == 0
+    assert padding.size - padding.sum() == sum(lengths)
+    assert not batch["input_ids"][padding].any() and not batch["input_mask"][padding].any()
+
+
+def test_short_rows_share_lines():
+    rows = [Row(np.arange(n, dtype=np.int32), n, True) for n in (10, 20, 4, 6, 9)]
+    assert features(rows, False)["input_ids"].shape == (3, 20)
 
 
 @pytest.mark.parametrize(("length", "expected"), [(None, 5), (8, 8)])

@@ -21,6 +21,10 @@ _POOLINGS = {
     PoolingStrategy.REDUCE_MEAN_MAX: "mean_max",
     PoolingStrategy.FIRST_TOKEN: "cls",
 }
+_ROWS, _TOKENS = (
+    ("line", "start", "length"),
+    ("input_ids", "input_mask", "segment_ids", "position_ids", "text"),
+)
 
 
 class ServedModel:
@@ -50,23 +54,22 @@ class ServedModel:
 
     def __call__(self, batch: Arrays) -> np.ndarray:
         """What `rows.features` makes of B rows -> [B, D], or [B, F, D] without pooling."""
-        rows, length = batch["input_ids"].shape
-        more = self._shape(rows, length) - np.array([rows, length])
-        padded = {
-            name: tf.constant(np.pad(x, [(0, size) for size in more[: x.ndim]]))
-            for name, x in batch.items()
-        }
-        outputs = self._graph(padded).numpy()[:rows]
+        rows, length = len(batch["length"]), batch["input_ids"].shape[1]
+        if self.plan.arguments.xla:
+            batch = self._in_a_compiled_shape(batch)
+        outputs = self._graph({name: tf.constant(x) for name, x in batch.items()}).numpy()[:rows]
         if self.strategy == PoolingStrategy.NONE:
             outputs = outputs[:, :length]
         return outputs.astype(self.output, copy=False)
 
-    def _shape(self, rows: int, length: int) -> tuple[int, int]:
-        """The shape that is computed: of a compiled model few ones."""
-        if not self.plan.arguments.xla:
-            return rows, length
-        longer = 1 << max(4, (length - 1).bit_length())
-        return 1 << (rows - 1).bit_length(), min(longer, self.plan.max_length)
+    def _in_a_compiled_shape(self, batch: Arrays) -> Arrays:
+        """Padded to one of few shapes, for each is compiled; of rows that have a line each."""
+        rows, length = batch["input_ids"].shape
+        longer = min(1 << max(4, (length - 1).bit_length()), self.plan.max_length)
+        more = (1 << (rows - 1).bit_length()) - rows, longer - length
+        return {
+            name: np.pad(x, [(0, size) for size in more[: x.ndim]]) for name, x in batch.items()
+        }
 
     @property
     def _encoder(self) -> BertModel:
@@ -110,23 +113,41 @@ class ServedModel:
         return count
 
     def _forward(self, batch: dict[str, tf.Tensor]) -> tf.Tensor:
-        batch = dict(batch)
-        last = batch.pop("last")
-        outputs = self.model(batch, training=False)
-        if self.plan.task_type is not None:
-            return heads.scores(outputs["logits"], self.plan.task_type)
-        if self.strategy == PoolingStrategy.CLS_POOLED:
-            return tf.cast(outputs["pooled_output"], tf.float32)
+        text, seen = batch["text"], batch["input_mask"]
+        same = text[:, :, tf.newaxis] == text[:, tf.newaxis, :]
+        fed = {
+            "input_ids": batch["input_ids"],
+            "input_mask": tf.cast(same, tf.int32) * seen[:, tf.newaxis, :],  # [R, F, T]
+            "segment_ids": batch["segment_ids"],
+            "position_ids": batch["position_ids"],
+        }
+        outputs = self._encoder(fed, training=False)
+        length = tf.shape(text)[1]
+        first = batch["line"] * length + batch["start"]  # [B], of the R*F tokens
+        if self._encoder.pooler is not None:
+            pooled = self._encoder.pooler(_tokens(outputs["sequence_output"], first[:, tf.newaxis]))
+            if self.plan.task_type is None:
+                return tf.cast(pooled, tf.float32)
+            return heads.scores(self.model.get_layer("classifier")(pooled), self.plan.task_type)
         layers = [outputs["encoder_outputs"][i] for i in self.plan.arguments.pooling_layer]
-        states = tf.cast(tf.concat(layers, -1), tf.float32)  # [B, F, D]
-        if self.strategy == PoolingStrategy.NONE:
-            return states * tf.cast(batch["input_mask"], tf.float32)[:, :, tf.newaxis]
+        states = tf.cast(tf.concat(layers, -1), tf.float32)  # [R, F, D]
         if self.strategy == PoolingStrategy.LAST_TOKEN:
-            return tf.gather(states, last, batch_dims=1)
-        return POOLINGS[_POOLINGS[self.strategy]](states, batch["input_mask"])
+            return _tokens(states, first + batch["length"] - 1)
+        place = tf.range(length)[tf.newaxis]  # [1, F]
+        places = tf.minimum(first[:, tf.newaxis] + place, tf.size(text) - 1)  # [B, F]
+        mask = tf.gather(tf.reshape(seen, [-1]), places)
+        mask *= tf.cast(place < batch["length"][:, tf.newaxis], tf.int32)
+        states = _tokens(states, places)  # [B, F, D]
+        if self.strategy == PoolingStrategy.NONE:
+            return states * tf.cast(mask, tf.float32)[:, :, tf.newaxis]
+        return POOLINGS[_POOLINGS[self.strategy]](states, mask)
+
+
+def _tokens(states: tf.Tensor, places: tf.Tensor) -> tf.Tensor:
+    """[R, F, D] and places among the R*F tokens, of any shape -> their D numbers each."""
+    return tf.gather(tf.reshape(states, [-1, states.shape[-1]]), places)
 
 
 def _signature() -> dict[str, tf.TensorSpec]:
-    ids = tf.TensorSpec([None, None], tf.int32)
-    names = ("input_ids", "input_mask", "segment_ids")
-    return {**dict.fromkeys(names, ids), "last": tf.TensorSpec([None], tf.int32)}
+    tokens, rows = tf.TensorSpec([None, None], tf.int32), tf.TensorSpec([None], tf.int32)
+    return dict.fromkeys(_TOKENS, tokens) | dict.fromkeys(_ROWS, rows)

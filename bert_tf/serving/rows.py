@@ -8,6 +8,7 @@ import numpy as np
 
 from bert_tf.base_tokenizer import Tokenizer
 from bert_tf.batching import Arrays
+from bert_tf.data.row_packing import first_fit
 from bert_tf.packing import pack
 from bert_tf.serving.assets import Plan
 from bert_tf.serving.protocol import BAD_REQUEST, Refused, Text
@@ -76,26 +77,41 @@ class RowMaker:
         return self.tokenizer.convert_ids_to_tokens(row.input_ids.tolist())
 
 
-def features(rows: list[Row], mask_special: bool) -> Arrays:
-    """Rows -> input_ids, input_mask and segment_ids, int32 [B, F], and `last`, int32 [B].
+def features(rows: list[Row], mask_special: bool, packed: bool = True) -> Arrays:
+    """B texts' rows -> what the model takes of them, all int32, in R lines of F tokens.
 
-    `last` is the place of the last token, which the mask does not tell if `mask_special`: then
-    [CLS] and [SEP] are masked, but for a row of nothing else.
+    Args:
+      mask_special: [CLS] and [SEP] are masked, but of a row of nothing else.
+      packed: short rows share a line; else each has its own, and R is B.
+
+    Returns:
+      `input_ids`, `input_mask`, `segment_ids`, `position_ids`, which start at 0 in each row, and
+      `text`, the number of the row that a token is of, from 1 (0 is padding): each [R, F].
+      `line`, `start` and `length`, where a row is: each [B].
     """
-    lengths = np.array([len(row.input_ids) for row in rows])
-    firsts = np.array([row.first for row in rows])[:, np.newaxis]
-    place = np.arange(lengths.max())[np.newaxis]  # [1, F]
-    last = lengths[:, np.newaxis] - 1  # [B, 1]
-    real = place <= last
-    input_ids = np.zeros(real.shape, np.int32)
-    input_ids[real] = np.concatenate([row.input_ids for row in rows])
-    mask = real
-    if mask_special:
-        special = np.array([row.special for row in rows])[:, np.newaxis] & (last > 1)
-        mask = real & ~(special & ((place == 0) | (place == firsts - 1) | (place == last)))
-    return {
-        "input_ids": input_ids,
-        "input_mask": mask.astype(np.int32),
-        "segment_ids": (real & (place >= firsts)).astype(np.int32),
-        "last": last[:, 0].astype(np.int32),
-    }
+    lengths = np.array([len(row.input_ids) for row in rows], np.int32)
+    fit = first_fit(lengths, int(lengths.max())) if packed else [[i] for i in range(len(rows))]
+    names = ("input_ids", "input_mask", "segment_ids", "position_ids", "text")
+    batch = {name: np.zeros((len(fit), lengths.max()), np.int32) for name in names}
+    line, start = np.zeros((2, len(rows)), np.int32)
+    for number, together in enumerate(fit):
+        begin = 0
+        for i in together:
+            row, place = rows[i], slice(begin, begin + lengths[i])
+            positions = np.arange(lengths[i])
+            batch["input_ids"][number, place] = row.input_ids
+            batch["input_mask"][number, place] = _mask(row, mask_special)
+            batch["segment_ids"][number, place] = positions >= row.first
+            batch["position_ids"][number, place] = positions
+            batch["text"][number, place] = i + 1
+            line[i], start[i] = number, begin
+            begin = place.stop
+    return {**batch, "line": line, "start": start, "length": lengths}
+
+
+def _mask(row: Row, mask_special: bool) -> np.ndarray:
+    """1 for each token that is seen and pooled."""
+    mask = np.ones(len(row.input_ids), np.int32)
+    if mask_special and row.special and len(mask) > 2:
+        mask[[0, row.first - 1, -1]] = 0
+    return mask

@@ -1,8 +1,9 @@
 """Which waiting rows make the next batch: across requests, of like length, the oldest first.
 
-A batch of B rows, padded to F tokens, takes about as long as a few tokens and B * F more: from
-some hundred tokens on no size is faster than another, so that batches are kept small, for the sake
-of those who wait, and padding low.
+Short rows share lines (`rows.features`), so that unlike ones cost no padding, but positions that
+see only some of their line: rows of like length come first, others where those are too few. From
+some hundred tokens on no batch is faster than another, so that batches are kept small, for the
+sake of those who wait.
 """
 
 from __future__ import annotations
@@ -15,11 +16,10 @@ WORTH_TOKENS = 512  # of a batch that makes good use of a worker
 MAX_TOKENS, MAX_TOKENS_ON_GPU = 1024, 16384  # of a batch
 _SMALLEST_SHARE = 48  # tokens; fewer are not split among idle workers
 _BULK_TURN = 4  # every so many batches begin with a large request, if one waits
-# A shorter row joins a batch as long as all its padding takes no longer than one more batch.
-_PADDING, _SPARE_TOKENS = 0.03, 12
+_SHORT = 32  # tokens; rows of fewer are alike
 _SUSPECT = 2  # workers that died of a row, before it has to go alone
 
-_Queues = dict[int, deque[Ticket]]  # rows by their length
+_Queues = dict[int, deque[Ticket]]  # rows by the power of two that holds them
 
 
 class Scheduler:
@@ -41,7 +41,7 @@ class Scheduler:
         """Lets a row wait; `again`, before all others of its length."""
         queues = self._small if ticket.job.small else self._bulk
         length = len(ticket.row.input_ids)
-        queue = queues.setdefault(length, deque())
+        queue = queues.setdefault(_bucket(length), deque())
         if again:
             queue.appendleft(ticket)
         else:
@@ -65,23 +65,23 @@ class Scheduler:
         """
         queues = self._next_queues()
         others = self._bulk if queues is self._small else self._small
-        length = min(queues, key=lambda n: queues[n][0].arrived)
-        if queues[length][0].deaths >= _SUSPECT:
-            return self._pop(queues, length)
+        oldest = min(queues, key=lambda n: queues[n][0].arrived)
+        if queues[oldest][0].deaths >= _SUSPECT:
+            return self._pop(queues, oldest)
         share = max(_SMALLEST_SHARE, self.tokens / max(1, idle))
         most = min(self.max_tokens, max(min(WORTH_TOKENS, share), self.tokens / (2 * workers)))
         taken: list[Ticket] = []
         tokens = 0
-        for shorter in sorted({n for n in queues.keys() | others.keys() if n <= length})[::-1]:
+        for bucket in sorted(
+            queues.keys() | others.keys(), key=lambda n: (n > oldest, abs(n - oldest))
+        ):
             for source in (queues, others):
-                while shorter in source and source[shorter][0].deaths < _SUSPECT:
-                    padding = (len(taken) + 1) * length - (tokens + shorter)
-                    if padding > _PADDING * tokens + _SPARE_TOKENS:
+                while bucket in source and source[bucket][0].deaths < _SUSPECT:
+                    length = len(source[bucket][0].row.input_ids)
+                    if taken and (tokens + length > most or len(taken) == self.max_rows):
                         return taken
-                    if taken and (tokens + shorter > most or len(taken) == self.max_rows):
-                        return taken
-                    popped = self._pop(source, shorter)
-                    tokens += shorter if popped else 0
+                    popped = self._pop(source, bucket)
+                    tokens += length if popped else 0
                     taken += popped
         return taken
 
@@ -90,11 +90,15 @@ class Scheduler:
         bulk = self._bulk and (not self._small or self._turn % _BULK_TURN == 0)
         return self._bulk if bulk else self._small
 
-    def _pop(self, queues: _Queues, length: int) -> list[Ticket]:
-        queue = queues[length]
+    def _pop(self, queues: _Queues, bucket: int) -> list[Ticket]:
+        queue = queues[bucket]
         ticket = queue.popleft()
         if not queue:
-            del queues[length]
+            del queues[bucket]
         self.size -= 1
-        self.tokens -= length
+        self.tokens -= len(ticket.row.input_ids)
         return [] if ticket.job.ended else [ticket]
+
+
+def _bucket(length: int) -> int:
+    return max(_SHORT, 1 << (length - 1).bit_length())
