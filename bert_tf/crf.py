@@ -32,7 +32,8 @@ class CRF(Block):
     """
 
     def __init__(self, num_labels: int, name="crf", **kwargs):
-        super().__init__(name=name, **kwargs)
+        # Also a policy of bfloat16 must not round the logits.
+        super().__init__(name=name, autocast=False, **kwargs)
         self.num_labels = num_labels
 
     def build(self, input_shape=None):
@@ -120,25 +121,34 @@ def viterbi(logits: tf.Tensor, mask: tf.Tensor, scores: Scores) -> tf.Tensor:
     """
     order, lengths = _to_front(mask)
     logits = tf.gather(tf.cast(logits, tf.float32), order, batch_dims=1)
-    same = tf.broadcast_to(tf.range(tf.shape(logits)[2]), tf.shape(logits[:, 0]))  # [B, L]
+    logits = tf.transpose(logits, [1, 0, 2])  # [F, B, L]
+    size, same = tf.shape(logits)[0], tf.range(tf.shape(logits)[2])
 
-    def forward(state, inputs):
-        (best, _), (position, emitted) = state, inputs
+    def forward(position, best, origins):
         paths = best[:, :, tf.newaxis] + scores["transitions"]  # [B, L, L]
         is_used = (position < lengths)[:, tf.newaxis]
-        best = tf.where(is_used, tf.reduce_max(paths, axis=1) + emitted, best)
-        return best, tf.where(is_used, tf.argmax(paths, axis=1, output_type=tf.int32), same)
+        best = tf.where(is_used, tf.reduce_max(paths, axis=1) + logits[position], best)
+        origin = tf.where(is_used, tf.argmax(paths, axis=1, output_type=tf.int32), same)
+        return position + 1, best, _with_row(origins, position, origin)
 
-    first = scores["start_transitions"] + logits[:, 0]
-    best, came_from = tf.scan(forward, _rest(logits), (first, same))  # [F-1, B, L] each
-    best = tf.concat([first[tf.newaxis], best], axis=0)[-1] + scores["end_transitions"]
-    last = tf.argmax(best, axis=1, output_type=tf.int32)  # [B]
+    def backward(position, labels):
+        label = tf.gather(origins[position], labels[position], axis=1, batch_dims=1)
+        return position - 1, _with_row(labels, position - 1, label)
 
-    def backward(label, origins):
-        return tf.gather(origins, label, axis=1, batch_dims=1)
-
-    earlier = tf.scan(backward, came_from, last, reverse=True)  # [F-1, B]
-    labels = tf.transpose(tf.concat([earlier, last[tf.newaxis]], axis=0))  # [B, F]
+    # Loops over a tensor that is there from the start, and not tf.scan: LiteRT, which knows no
+    # lists of tensors, takes them for rows of any length, and so does XLA.
+    first = scores["start_transitions"] + logits[0]
+    start = tf.constant(1), first, tf.zeros_like(logits, tf.int32)
+    _, best, origins = tf.while_loop(lambda position, *_: position < size, forward, start)
+    last = tf.argmax(best + scores["end_transitions"], axis=1, output_type=tf.int32)  # [B]
+    labels = _with_row(tf.zeros_like(logits[:, :, 0], tf.int32), size - 1, last)  # [F, B]
+    _, labels = tf.while_loop(lambda position, _: position > 0, backward, (size - 1, labels))
     # Position p of the row is the sequence's element number (masked positions up to p) - 1.
     number = tf.maximum(tf.cumsum(tf.cast(mask, tf.int32), axis=1) - 1, 0)
-    return tf.gather(labels, number, batch_dims=1) * tf.cast(mask, tf.int32)
+    labels = tf.gather(tf.transpose(labels), number, batch_dims=1)  # [B, F]
+    return labels * tf.cast(mask, tf.int32)
+
+
+def _with_row(rows: tf.Tensor, position: tf.Tensor, row: tf.Tensor) -> tf.Tensor:
+    """The rows [F, ...] with the one at this position replaced."""
+    return tf.tensor_scatter_nd_update(rows, [[position]], row[tf.newaxis])

@@ -87,6 +87,16 @@ def test_equals_enumeration_in_every_size(seed, labels, size, scale):
     np.testing.assert_array_equal(best, expected_best)
 
 
+def test_rows_of_any_length_in_one_graph():
+    kinds = [tf.TensorSpec([None, None, 3]), tf.TensorSpec([None, None], tf.int32)]
+    for size in (1, 2, 6):
+        logits, tags, mask, scores = random_case(size, size=size, labels=3)
+        scores = tf.nest.map_structure(tf.constant, scores)
+        graph = tf.function(lambda x, mask, scores=scores: crf.viterbi(x, mask, scores), kinds)
+        _, expected = enumerated(logits, tags, mask, scores)
+        np.testing.assert_array_equal(graph(logits, mask), expected)
+
+
 def test_gradients_are_the_difference_quotients():
     logits, tags, mask, scores = random_case(3)
     gradients = compute(logits, tags, mask, scores)[2]
@@ -150,6 +160,17 @@ def test_without_transitions_words_are_independent():
     log_probs = np.take_along_axis(tf.nn.log_softmax(logits).numpy(), tags[:, :, None], 2)[:, :, 0]
     np.testing.assert_allclose(likelihood, (log_probs * mask).sum(1), atol=1e-5)
     np.testing.assert_array_equal(best, logits.argmax(-1) * mask)
+
+
+@pytest.mark.parametrize("policy", ["bfloat16", "mixed_bfloat16"])
+def test_no_policy_rounds_the_logits(policy):
+    logits = random_case(6)[0]
+    layer = crf.CRF(LABELS, dtype=policy)
+    outputs = layer(tf.constant(logits))
+    assert {value.dtype for value in outputs.values()} == {tf.float32}
+    np.testing.assert_array_equal(outputs["logits"], logits)
+    again = crf.CRF.from_config(layer.get_config())
+    np.testing.assert_array_equal(again(tf.constant(logits))["logits"], logits)
 
 
 def test_bfloat16_logits_are_summed_in_float32():

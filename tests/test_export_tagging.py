@@ -16,6 +16,7 @@ from bert_tf.data.tagging import TaggingExample
 from bert_tf.data.tagging_features import window_rows
 from bert_tf.entity_metrics import entities
 from bert_tf.export import ExportError, export_model
+from bert_tf.export.precision import DevSet
 from bert_tf.export.tagging import INPUTS, Tagger
 from bert_tf.export.tagging_graph import GraphEntities, GraphWords, running_max
 from bert_tf.tokenization import FullTokenizer, create_tokenizer
@@ -144,7 +145,7 @@ def test_every_word_has_a_class_without_a_scheme(tmp_path):
 def test_a_graph_that_answers_otherwise_is_not_exported(tmp_path, monkeypatch):
     servable = tagger(tmp_path, True)
     monkeypatch.setattr(GraphEntities, "__call__", lambda self, ids, spans: _shifted(spans))
-    with pytest.raises(ExportError, match="serving_default: Python"):
+    with pytest.raises(ExportError, match="entities: Python"):
         export_model(servable, str(tmp_path / "export"))
     assert not list((tmp_path / "export").rglob("saved_model.pb"))
 
@@ -152,3 +153,54 @@ def test_a_graph_that_answers_otherwise_is_not_exported(tmp_path, monkeypatch):
 def _shifted(spans):
     starts, ends = spans
     return starts.with_values(tf.fill([tf.size(starts.values)], "A")), starts, ends
+
+
+def dev_set(servable):
+    """A few texts; how many pieces got a label other than the first."""
+    (batch,) = servable.answers(["the word of a text", "an other text, and the word"])
+
+    class Rows:
+        def __len__(self):
+            return len(batch.owners)
+
+        def batch(self, indices):
+            return {name: values[indices] for name, values in batch.features.items()}
+
+    return DevSet(
+        Rows(), lambda answers: {"n": sum((a["label_ids"] > 0).sum() for a in answers).item()}
+    )
+
+
+@pytest.mark.parametrize("use_crf", [False, True])
+def test_bfloat16(tmp_path, use_crf):
+    servable, texts = tagger(tmp_path, use_crf), ["the word of a text", "an other text"]
+    path = export_model(
+        servable, str(tmp_path / "e"), texts, None, "bfloat16", lambda: dev_set(servable)
+    )
+    loaded = tf.saved_model.load(path)
+    assert tf.bfloat16 in {v.dtype for v in loaded.model.weights}
+    (exact,) = servable.answers(texts)
+    given = {name: tf.constant(values) for name, values in exact.features.items()}
+    apart = abs(loaded.signatures["features"](**given)["logits"].numpy() - exact.logits).max()
+    assert 0 < apart < 0.05 * abs(exact.logits).max()
+
+
+@pytest.mark.parametrize("use_crf", [False, True])
+def test_labels_are_those_of_the_logits(tmp_path, use_crf):
+    servable = tagger(tmp_path, use_crf)
+    (batch,) = servable.answers(["the word of a text"])
+    case = next(servable.features_cases(batch))
+    names = np.array(["", *LABELS], object)
+    mask = batch.features["label_mask"]
+    answers = {"logits": batch.logits, "label_ids": np.zeros_like(mask)}
+    answers["label_ids"][mask > 0] = batch.words
+
+    def check():
+        shown = np.where(mask > 0, answers["label_ids"] + 1, 0)
+        labels = np.array([[name.encode() for name in row] for row in names[shown]], object)
+        servable.check(case, answers | {"labels": labels})
+
+    check()
+    answers["label_ids"][0, 1] = (answers["label_ids"][0, 1] + 1) % len(LABELS)
+    with pytest.raises(ExportError, match="by the logits"):
+        check()

@@ -30,10 +30,6 @@ def export_int8(
 ) -> str:
     """As `bert_tf.export.export_model` says of "int8"."""
     litert.check_installed()
-    if not servable.fits_litert:
-        raise ValueError(
-            f"LiteRT does not run this {servable.task_type} model (a CRF): there is no int8 export"
-        )
     exact = servable.features_model()
     content = litert.convert(exact)
     megabytes = precision.weight_megabytes(exact), len(content) / 1e6

@@ -31,7 +31,8 @@ from bert_tf.data.tag_schemes import TagSet, tag_set_of
 from bert_tf.data.tagging import TaggingExample, half_window
 from bert_tf.data.tagging_features import stitch, window_rows
 from bert_tf.entity_metrics import Entity
-from bert_tf.export.features import FEATURES, Tensors, inference_copy
+from bert_tf.export import ExportError
+from bert_tf.export.features import FEATURES, inference_copy
 from bert_tf.export.finetuned import FineTuned
 from bert_tf.export.servable import Arrays, Case, Model, Servable
 from bert_tf.export.tagging_graph import GraphEntities, GraphWords
@@ -50,9 +51,10 @@ class Batch(NamedTuple):
     texts: list[str]
     features: Arrays  # INPUTS, int32 [R, F]
     logits: np.ndarray  # [R, F, L]
-    label_ids: np.ndarray  # int32 [R, F]
     owners: list[int]  # the text of each row
+    words: np.ndarray  # int32 [W], label ids of the words of all texts
     entities: list[list[Entity]]  # of each text, by characters
+    sure: np.ndarray  # bool [B], whether logits within the tolerance give the same
 
 
 class Tagger(Servable):
@@ -74,12 +76,13 @@ class Tagger(Servable):
         tag_set: TagSet,
         use_crf: bool = False,
         doc_stride: int | None = None,
+        precision: str = "float32",
     ):
         super().__init__(config, tokenizer, max_seq_length)
         check_offsets(tokenizer)
         self.tag_set, self.labels, self.use_crf = tag_set, list(tag_set.labels), use_crf
         self.doc_stride = doc_stride or half_window(max_seq_length)
-        self.fits_litert = not use_crf  # whose loop LiteRT does not convert for rows of any length
+        self.precision = precision
         self.use = "Gives each word of a text one of the labels below."
         if tag_set.has_entities:
             self.use = "Finds entities of the types in the labels below in a text."
@@ -87,7 +90,10 @@ class Tagger(Servable):
             model,
             lambda: heads.tagger(config, len(self.labels), use_crf),
             f"a tagger of this config with {len(self.labels)} labels",
+            precision,
         )
+        # A CRF's transitions, which stay in float32.
+        self._scores = {w.name: w.value for w in self.model.weights if w.name in crf.NAMES}
 
     @classmethod
     def from_checkpoint(cls, source: FineTuned) -> "Tagger":
@@ -98,6 +104,10 @@ class Tagger(Servable):
         tag_set = tag_set_of(labels, source.task.get("tag_scheme"))
         settings = source.config, source.tokenizer, source.max_seq_length
         return cls(model, *settings, tag_set, use_crf, source.task.get("doc_stride"))
+
+    def in_bfloat16(self) -> "Tagger":
+        settings = self.config, self.tokenizer, self.max_seq_length, self.tag_set, self.use_crf
+        return Tagger(self.model, *settings, self.doc_stride, "bfloat16")
 
     # ----------------------------------------------------------------------------- the graphs
 
@@ -113,32 +123,31 @@ class Tagger(Servable):
         def features(input_ids, input_mask, segment_ids, label_mask):
             inputs = dict(zip(FEATURES, (input_ids, input_mask, segment_ids), strict=True))
             outputs = self.model(inputs, training=False)
-            label_ids = self._label_ids(outputs, label_mask)
+            label_ids = self._label_ids(outputs["logits"], label_mask)
             labels = tf.where(label_mask > 0, tf.gather(names, label_ids), "")
             return {"label_ids": label_ids, "labels": labels, "logits": outputs["logits"]}
 
         module.features = features
         return Model(module, {"serving_default": features, "features": features})
 
-    def _label_ids(self, outputs: Tensors, label_mask: tf.Tensor) -> tf.Tensor:
-        """The model's outputs and int32 [R, F] -> labels int32 [R, F], 0 where the mask is 0."""
+    def _label_ids(self, logits: tf.Tensor, label_mask: tf.Tensor) -> tf.Tensor:
+        """[R, F, L] and int32 [R, F] -> labels int32 [R, F], 0 where the mask is 0."""
         if self.use_crf:
-            return crf.viterbi(outputs["logits"], label_mask, outputs)
-        return tf.argmax(outputs["logits"], axis=-1, output_type=tf.int32) * label_mask
+            scores = {name: tf.convert_to_tensor(value) for name, value in self._scores.items()}
+            return crf.viterbi(logits, label_mask, scores)
+        return tf.argmax(logits, axis=-1, output_type=tf.int32) * label_mask
 
     def text_model(self, features: Model) -> Model:
+        """`serving_default`; `entities`, no signature, is what comes after the label ids."""
         module = tf.Module()
         module.model = features.module
         module.words = GraphWords(self.tokenizer, self.max_seq_length, self.doc_stride)
         module.vocabulary = tf.saved_model.Asset(self.tokenizer.vocab_file)
-        entities = GraphEntities(self.labels, self.tag_set.has_entities)
+        find = GraphEntities(self.labels, self.tag_set.has_entities)
+        text, ids = tf.TensorSpec([None], tf.string, "text"), tf.TensorSpec([None], tf.int32, "ids")
 
-        @tf.function(autograph=False, input_signature=[tf.TensorSpec([None], tf.string, "text")])
-        def tag(text):
-            spans = module.words.spans(text)
-            rows, places = module.words.rows(text, spans)
-            label_ids = tf.gather_nd(features.module.features(**rows)["label_ids"], places)
-            kinds, starts, ends = entities(label_ids, spans)
+        def answer(text, spans, ids):
+            kinds, starts, ends = find(ids, spans)
             return {
                 "labels": kinds.to_tensor(),
                 "texts": cut(text, starts, ends).to_tensor(),
@@ -146,7 +155,18 @@ class Tagger(Servable):
                 "ends": ends.to_tensor(-1),
             }
 
-        module.tag = tag
+        @tf.function(autograph=False, input_signature=[text, ids])
+        def entities(text, ids):
+            return answer(text, module.words.spans(text), ids)
+
+        @tf.function(autograph=False, input_signature=[text])
+        def tag(text):
+            spans = module.words.spans(text)
+            rows, places = module.words.rows(text, spans)
+            ids = tf.gather_nd(features.module.features(**rows)["label_ids"], places)
+            return answer(text, spans, ids)
+
+        module.tag, module.entities = tag, entities
         return Model(module, {"serving_default": tag, "features": features.module.features})
 
     # ------------------------------------------------------------------------- what Python says
@@ -191,11 +211,24 @@ class Tagger(Servable):
         }
         tensors = {name: tf.constant(features[name]) for name in FEATURES}
         outputs = self.model(tensors, training=False)
-        label_ids = self._label_ids(outputs, features["label_mask"]).numpy()
+        logits = outputs["logits"].numpy()
+        label_ids = self._label_ids(logits, features["label_mask"]).numpy()
         labels = stitch(examples, windows, label_ids[: len(windows)], self.labels)
+        words = [self.labels.index(label) for found in labels for label in found]
         found = [self._entities(*both) for both in zip(examples, labels, strict=True)]
         owners = [window.example for window in windows] or [0]
-        return Batch(texts, features, outputs["logits"].numpy(), label_ids, owners, found)
+        sure = np.ones(len(texts), bool)
+        np.logical_and.at(sure, owners, self._sure(logits, features["label_mask"]))
+        return Batch(texts, features, logits, owners, np.array(words, np.int32), found, sure)
+
+    def _sure(self, logits: np.ndarray, label_mask: np.ndarray) -> np.ndarray:
+        """Of each row whether no second label comes close, bool [R]. Of a CRF that is not known."""
+        if self.use_crf:
+            return np.full(len(logits), self.precision == "float32")
+        best = np.sort(logits, axis=-1)[..., -2:]  # [R, F, 2]
+        close = 2 * self.tolerance * np.maximum(1, abs(best[..., -1]))
+        apart = best[..., -1] - best[..., 0] > close
+        return (apart | (label_mask == 0)).all(axis=1)
 
     def _entities(self, example: TaggingExample, labels: list[str]) -> list[Entity]:
         if self.tag_set.has_entities:
@@ -203,23 +236,47 @@ class Tagger(Servable):
         return [(label, *span) for label, span in zip(labels, example.spans, strict=True)]
 
     def features_cases(self, batch: Batch) -> Iterator[Case]:
-        names = np.array([label.encode() for label in self.labels], object)
-        labels = np.where(batch.features["label_mask"] > 0, names[batch.label_ids], b"")
-        expected = {"label_ids": batch.label_ids, "labels": labels, "logits": batch.logits}
         rows = [shown(batch.texts[owner]) for owner in batch.owners]
         for name in ("serving_default", "features"):
-            yield Case(name, batch.features, expected, rows)
+            yield Case(name, batch.features, {"logits": batch.logits}, rows)
+
+    def check(self, case: Case, answers: Arrays) -> None:
+        """Also: labels are those of the logits; which ones does not matter in a tie."""
+        super().check(case, answers)
+        if "logits" not in case.expected:
+            return
+        mask = case.inputs["label_mask"]
+        ids = self._label_ids(answers["logits"], mask).numpy()
+        names = np.array([label.encode() for label in self.labels], object)
+        labels = np.where(mask > 0, names[ids], b"")
+        if (answers["label_ids"] != ids).any() or (answers["labels"] != labels).any():
+            raise ExportError(
+                f"labels of {case.rows} from {case.function}: {answers['label_ids'].tolist()}, "
+                f"but {ids.tolist()} by the logits"
+            )
 
     def text_cases(self, batch: Batch) -> Iterator[Case]:
-        shape = len(batch.texts), max(map(len, batch.entities))
+        texts = np.array([text.encode() for text in batch.texts], object)
+        names = np.array([shown(text) for text in batch.texts], object)
+        everything = np.arange(len(texts))
+        given = {"text": texts, "ids": batch.words}
+        yield Case("entities", given, self._found(batch, everything), names.tolist())
+        for chosen in (everything[batch.sure], everything[~batch.sure]):
+            if chosen.size:
+                # Which of two equally good labels a word gets does not matter.
+                expected = self._found(batch, chosen) if batch.sure[chosen[0]] else {}
+                given = {"text": texts[chosen]}
+                yield Case("serving_default", given, expected, names[chosen].tolist())
+        yield from list(self.features_cases(batch))[1:]
+
+    def _found(self, batch: Batch, chosen: np.ndarray) -> Arrays:
+        """What `serving_default` of the text model answers to these texts of the batch."""
+        shape = len(chosen), max(len(batch.entities[row]) for row in chosen)
         labels, texts = np.full(shape, b"", object), np.full(shape, b"", object)
         starts, ends = np.full(shape, -1, np.int32), np.full(shape, -1, np.int32)
-        for row, found in enumerate(batch.entities):
-            for n, (kind, start, end) in enumerate(found):
-                text = batch.texts[row][start:end]
+        for row, number in enumerate(chosen):
+            for n, (kind, start, end) in enumerate(batch.entities[number]):
+                text = batch.texts[number][start:end]
                 labels[row, n], texts[row, n] = kind.encode(), text.encode()
                 starts[row, n], ends[row, n] = start, end
-        expected = {"labels": labels, "texts": texts, "starts": starts, "ends": ends}
-        given = {"text": np.array([text.encode() for text in batch.texts], object)}
-        yield Case("serving_default", given, expected, [shown(text) for text in batch.texts])
-        yield from list(self.features_cases(batch))[1:]
+        return {"labels": labels, "texts": texts, "starts": starts, "ends": ends}
