@@ -68,7 +68,7 @@ def in_process(options: argparse.Namespace) -> None:
         rows = [rows_of((text, None)) for text in found]
         rows.sort(key=lambda row: len(row.input_ids))
         for start in range(0, len(rows), size):
-            model(features(rows[start : start + size], False))
+            model(features(rows[start : start + size], mask_special=False))
 
     pieces = [len(rows_of((text, None)).input_ids) for text in found]
     common.report({"rates": _rates(encode, options.repeats), "pieces": statistics.mean(pieces)})
@@ -128,7 +128,10 @@ class Server:
 
 
 def _clients(ports, kind, count, seconds, per_request, results) -> None:
-    """Some of the clients, a thread each; puts the latencies of what came after the warm-up."""
+    """Some of the clients, a thread each.
+
+    Puts the latencies of what came after the warm-up, and the seconds of a core that it took.
+    """
     from bert_serving.client import BertClient
 
     found, start = texts(kind), time.monotonic()
@@ -146,13 +149,17 @@ def _clients(ports, kind, count, seconds, per_request, results) -> None:
     threads = [threading.Thread(target=ask, args=(os.getpid() + n,)) for n in range(count)]
     for thread in threads:
         thread.start()
+    time.sleep(max(0.0, start + WARM_UP - time.monotonic()))
+    busy = -time.process_time()
+    time.sleep(max(0.0, start + WARM_UP + seconds - time.monotonic()))
+    busy += time.process_time()
     for thread in threads:
         thread.join()
-    results.put(latencies)
+    results.put((latencies, busy))
 
 
 def load(server: Server, kind: str, clients: int, seconds: float, per_request: int):
-    """Returns texts a second, and the median and 99th percentile of the latency in ms."""
+    """Texts a second, median and 99th percentile of the latency (ms), the clients' share of CPU."""
     context = multiprocessing.get_context("spawn")
     results = context.Queue()
     shares = [len(range(p, clients, PROCESSES)) for p in range(min(clients, PROCESSES))]
@@ -164,13 +171,15 @@ def load(server: Server, kind: str, clients: int, seconds: float, per_request: i
     ]
     for process in running:
         process.start()
-    latencies = sorted(x for _ in running for x in results.get())
+    found = [results.get() for _ in running]
+    latencies = sorted(x for some, _ in found for x in some)
     if not latencies:
         raise RuntimeError(f"{clients} clients got no answer within {seconds} s")
     for process in running:
         process.join()
     at = [1000 * latencies[int(q * (len(latencies) - 1))] for q in (0.5, 0.99)]
-    return per_request * len(latencies) / seconds, *at
+    cores = len(os.sched_getaffinity(0))
+    return per_request * len(latencies) / seconds, *at, sum(x for _, x in found) / seconds / cores
 
 
 # ------------------------------------------------------------------------------------- the report
@@ -180,7 +189,7 @@ def rounds(options: argparse.Namespace) -> None:
     script, model = str(Path(__file__)), ["--model", options.model]
     ours: dict[str, float] = {}
     peers: dict[str, float] = {}
-    loads: dict[tuple[str, int], list[tuple[float, float, float]]] = {}
+    loads: dict[tuple[str, int], list[tuple[float, ...]]] = {}
     for _ in range(options.rounds):
         for kind in options.kinds:
             found = common.run_contender(sys.executable, script, [f"--in_process={kind}", *model])
@@ -194,14 +203,16 @@ def rounds(options: argparse.Namespace) -> None:
                 for clients, per_request in [*((n, 1) for n in options.clients), LARGE_REQUESTS]:
                     run = load(server, kind, clients, options.seconds, per_request)
                     loads.setdefault((kind, clients, per_request), []).append(run)
-    print("\n| texts | clients | a request | texts/s | of in process | of the peer | p50 | p99 |")
-    print("|---|---|---|---|---|---|---|---|")
+    print(
+        "\n| texts | clients | a request | texts/s | of in process | of the peer | p50 | p99 | "
+        "clients' CPU |\n|---|---|---|---|---|---|---|---|---|"
+    )
     for (kind, clients, per_request), runs in loads.items():
-        rate, p50, p99 = max(runs)
+        rate, p50, p99, share = max(runs)
         beside = f"{rate / peers[kind]:.2f}" if kind in peers else "-"
         print(
             f"| {kind} | {clients} | {per_request} | {rate:.0f} | {rate / ours[kind]:.2f} | "
-            f"{beside} | {p50:.0f} ms | {p99:.0f} ms |"
+            f"{beside} | {p50:.0f} ms | {p99:.0f} ms | {share:.0%} |"
         )
 
 

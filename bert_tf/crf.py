@@ -137,7 +137,7 @@ def viterbi(logits: tf.Tensor, mask: tf.Tensor, scores: Scores) -> tf.Tensor:
 
     # Loops over a tensor that is there from the start, and not tf.scan: LiteRT, which knows no
     # lists of tensors, takes them for rows of any length, and so does XLA.
-    first = scores["start_transitions"] + logits[0]
+    first = scores["start_transitions"] + tf.reduce_sum(logits[:1], axis=0)  # or there is none
     start = tf.constant(1), first, tf.zeros_like(logits, tf.int32)
     _, best, origins = tf.while_loop(lambda position, *_: position < size, forward, start)
     last = tf.argmax(best + scores["end_transitions"], axis=1, output_type=tf.int32)  # [B]
@@ -151,4 +151,5 @@ def viterbi(logits: tf.Tensor, mask: tf.Tensor, scores: Scores) -> tf.Tensor:
 
 def _with_row(rows: tf.Tensor, position: tf.Tensor, row: tf.Tensor) -> tf.Tensor:
     """The rows [F, ...] with the one at this position replaced."""
-    return tf.tensor_scatter_nd_update(rows, [[position]], row[tf.newaxis])
+    here = tf.range(tf.shape(rows)[0]) == position
+    return tf.where(tf.reshape(here, [-1] + [1] * row.shape.rank), row, rows)

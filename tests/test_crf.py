@@ -95,6 +95,9 @@ def test_rows_of_any_length_in_one_graph():
         graph = tf.function(lambda x, mask, scores=scores: crf.viterbi(x, mask, scores), kinds)
         _, expected = enumerated(logits, tags, mask, scores)
         np.testing.assert_array_equal(graph(logits, mask), expected)
+    for shape in ((0, 4), (2, 0)):
+        nothing = np.zeros(shape, np.int32)
+        assert graph(np.zeros((*shape, 3), np.float32), nothing).shape == shape
 
 
 def test_gradients_are_the_difference_quotients():

@@ -150,6 +150,19 @@ def test_a_graph_that_answers_otherwise_is_not_exported(tmp_path, monkeypatch):
     assert not list((tmp_path / "export").rglob("saved_model.pb"))
 
 
+def test_a_graph_that_reads_otherwise_is_not_exported_in_bfloat16(tmp_path, monkeypatch):
+    servable, rows = tagger(tmp_path, True), GraphWords.rows
+
+    def reversed_places(self, texts, spans):
+        found = rows(self, texts, spans)
+        return found._replace(words=found.words[::-1])
+
+    monkeypatch.setattr(GraphWords, "rows", reversed_places)
+    with pytest.raises(ExportError, match="read: Python"):
+        made = (servable, str(tmp_path / "export"), (), None, "bfloat16")
+        export_model(*made, lambda: dev_set(servable))
+
+
 def _shifted(spans):
     starts, ends = spans
     return starts.with_values(tf.fill([tf.size(starts.values)], "A")), starts, ends

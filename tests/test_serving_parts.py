@@ -86,6 +86,16 @@ def test_rows_of_like_length_go_together_and_others_where_those_are_few():
     assert [len(one.row.input_ids) for one in few.take()] == [60, 61, 10, 20, 120]
 
 
+def test_small_requests_of_any_length_go_before_large_ones():
+    scheduler, large = Scheduler(max_rows=256), job(400, small=False)
+    for place in range(400):
+        scheduler.add(ticket(large, place, length=20))
+    for length in (20, 60, 100):
+        scheduler.add(ticket(job(), length=length))
+    batch = scheduler.take()
+    assert sum(one.job is not large for one in batch) == 3
+
+
 def test_idle_workers_share_what_waits():
     scheduler = Scheduler(max_rows=256)
     for _ in range(16):
@@ -290,14 +300,13 @@ def test_the_unit_starts_it_with_flags_that_it_has():
 # ------------------------------------------------------------------------- rows, jobs, statistics
 
 
-@given(st.lists(st.integers(2, 30), min_size=1, max_size=9), st.booleans(), st.booleans())
-def test_features_hold_the_rows(lengths, mask_special, packed):
+@given(st.lists(st.integers(2, 30), min_size=1, max_size=9), st.booleans())
+def test_features_hold_the_rows(lengths, mask_special):
     rows = [Row(np.arange(1, n + 1, dtype=np.int32), n, True) for n in lengths]
-    batch = features(rows, mask_special, packed)
+    batch = features(rows, mask_special)
     assert batch["length"].tolist() == lengths
     for number, n in enumerate(lengths):
         line, start = batch["line"][number], batch["start"][number]
-        assert packed or (line, start) == (number, 0)
         of = {name: x[line, start : start + n].tolist() for name, x in batch.items() if x.ndim == 2}
         assert of["input_ids"] == [*range(1, n + 1)] and of["position_ids"] == [*range(n)]
         assert set(of["text"]) == {number + 1} and not any(of["segment_ids"])

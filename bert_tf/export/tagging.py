@@ -29,7 +29,7 @@ from bert_tf.config import BertConfig
 from bert_tf.data.entity_spans import AnnotatedText, word_spans
 from bert_tf.data.tag_schemes import TagSet, tag_set_of
 from bert_tf.data.tagging import TaggingExample, half_window
-from bert_tf.data.tagging_features import stitch, window_rows
+from bert_tf.data.tagging_features import Window, stitch, window_rows
 from bert_tf.entity_metrics import Entity
 from bert_tf.export import ExportError
 from bert_tf.export.features import FEATURES, inference_copy
@@ -52,7 +52,8 @@ class Batch(NamedTuple):
     features: Arrays  # INPUTS, int32 [R, F]
     logits: np.ndarray  # [R, F, L]
     owners: list[int]  # the text of each row
-    words: np.ndarray  # int32 [W], label ids of the words of all texts
+    places: np.ndarray  # int32 [W, 2], row and position of the words of all texts
+    words: np.ndarray  # int32 [W], their label ids
     entities: list[list[Entity]]  # of each text, by characters
     sure: np.ndarray  # bool [B], whether logits within the tolerance give the same
 
@@ -138,7 +139,9 @@ class Tagger(Servable):
         return tf.argmax(logits, axis=-1, output_type=tf.int32) * label_mask
 
     def text_model(self, features: Model) -> Model:
-        """`serving_default`; `entities`, no signature, is what comes after the label ids."""
+        """`serving_default`; `read` and `entities`, no signatures, are what comes before the model
+        and after it: what is read for each word, and what follows from the words' labels.
+        """
         module = tf.Module()
         module.model = features.module
         module.words = GraphWords(self.tokenizer, self.max_seq_length, self.doc_stride)
@@ -155,6 +158,12 @@ class Tagger(Servable):
                 "ends": ends.to_tensor(-1),
             }
 
+        @tf.function(autograph=False, input_signature=[text])
+        def read(text):
+            rows, places = module.words.rows(text, module.words.spans(text))
+            found = {name: tf.gather(x, places[:, 0]) for name, x in rows.items()}
+            return found | {"positions": places[:, 1]}
+
         @tf.function(autograph=False, input_signature=[text, ids])
         def entities(text, ids):
             return answer(text, module.words.spans(text), ids)
@@ -166,7 +175,7 @@ class Tagger(Servable):
             ids = tf.gather_nd(features.module.features(**rows)["label_ids"], places)
             return answer(text, spans, ids)
 
-        module.tag, module.entities = tag, entities
+        module.tag, module.read, module.entities = tag, read, entities
         return Model(module, {"serving_default": tag, "features": features.module.features})
 
     # ------------------------------------------------------------------------- what Python says
@@ -214,19 +223,23 @@ class Tagger(Servable):
         logits = outputs["logits"].numpy()
         label_ids = self._label_ids(logits, features["label_mask"]).numpy()
         labels = stitch(examples, windows, label_ids[: len(windows)], self.labels)
-        words = [self.labels.index(label) for found in labels for label in found]
+        places = _places(windows)
+        words = label_ids[places[:, 0], places[:, 1]]
         found = [self._entities(*both) for both in zip(examples, labels, strict=True)]
         owners = [window.example for window in windows] or [0]
         sure = np.ones(len(texts), bool)
         np.logical_and.at(sure, owners, self._sure(logits, features["label_mask"]))
-        return Batch(texts, features, logits, owners, np.array(words, np.int32), found, sure)
+        return Batch(texts, features, logits, owners, places, words, found, sure)
 
     def _sure(self, logits: np.ndarray, label_mask: np.ndarray) -> np.ndarray:
-        """Of each row whether no second label comes close, bool [R]. Of a CRF that is not known."""
+        """Of each row whether no second label comes close, bool [R].
+
+        How close another sequence of a CRF comes is not looked for: in float32 none is expected.
+        """
         if self.use_crf:
             return np.full(len(logits), self.precision == "float32")
         best = np.sort(logits, axis=-1)[..., -2:]  # [R, F, 2]
-        close = 2 * self.tolerance * np.maximum(1, abs(best[..., -1]))
+        close = 2 * self.tolerance * np.maximum(1, abs(logits).max(axis=(1, 2)))[:, np.newaxis]
         apart = best[..., -1] - best[..., 0] > close
         return (apart | (label_mask == 0)).all(axis=1)
 
@@ -259,6 +272,11 @@ class Tagger(Servable):
         texts = np.array([text.encode() for text in batch.texts], object)
         names = np.array([shown(text) for text in batch.texts], object)
         everything = np.arange(len(texts))
+        if len(batch.words):
+            read = {name: x[batch.places[:, 0]] for name, x in batch.features.items()}
+            owners = np.array(batch.owners)[batch.places[:, 0]]
+            expected = read | {"positions": batch.places[:, 1]}
+            yield Case("read", {"text": texts}, expected, names[owners].tolist())
         given = {"text": texts, "ids": batch.words}
         yield Case("entities", given, self._found(batch, everything), names.tolist())
         for chosen in (everything[batch.sure], everything[~batch.sure]):
@@ -280,3 +298,13 @@ class Tagger(Servable):
                 labels[row, n], texts[row, n] = kind.encode(), text.encode()
                 starts[row, n], ends[row, n] = start, end
         return {"labels": labels, "texts": texts, "starts": starts, "ends": ends}
+
+
+def _places(windows: list[Window]) -> np.ndarray:
+    """Row and position of each word, text by text: int32 [W, 2]."""
+    place = {
+        (window.example, word): (row, position)
+        for row, window in enumerate(windows)
+        for word, position in zip(window.words, window.positions, strict=True)
+    }
+    return np.array([place[word] for word in sorted(place)], np.int32).reshape(-1, 2)

@@ -126,8 +126,6 @@ class Dispatcher:
             job = ticket.job
             if job.ended:
                 continue
-            if vectors.ndim == 2:
-                vectors = vectors[: len(ticket.row.input_ids)]
             job.put(ticket.place, vectors)
             if job.complete:
                 self._finish(job, job.array(self._fixed_length))

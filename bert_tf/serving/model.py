@@ -11,20 +11,9 @@ from bert_tf import checkpoints, distribution, heads
 from bert_tf.batching import Arrays
 from bert_tf.checkpoints.loading import assign
 from bert_tf.modeling import BertModel
-from bert_tf.pooling import POOLINGS
 from bert_tf.serving.assets import Plan
 from bert_tf.serving.flags import PoolingStrategy
-
-_POOLINGS = {
-    PoolingStrategy.REDUCE_MAX: "max",
-    PoolingStrategy.REDUCE_MEAN: "mean",
-    PoolingStrategy.REDUCE_MEAN_MAX: "mean_max",
-    PoolingStrategy.FIRST_TOKEN: "cls",
-}
-_ROWS, _TOKENS = (
-    ("line", "start", "length"),
-    ("input_ids", "input_mask", "segment_ids", "position_ids", "text"),
-)
+from bert_tf.serving.rows import OF_ROWS, OF_TOKENS
 
 
 class ServedModel:
@@ -52,23 +41,26 @@ class ServedModel:
             input_signature=None if arguments.xla else [_signature()],
         )
 
-    def __call__(self, batch: Arrays) -> np.ndarray:
-        """What `rows.features` makes of B rows -> [B, D], or [B, F, D] without pooling."""
-        rows, length = len(batch["length"]), batch["input_ids"].shape[1]
+    def __call__(self, batch: Arrays) -> np.ndarray | list[np.ndarray]:
+        """What `rows.features` makes of B rows -> [B, D]; without pooling, [length, D] of each."""
+        places = list(zip(*(batch[name] for name in OF_ROWS), strict=True))
         if self.plan.arguments.xla:
             batch = self._in_a_compiled_shape(batch)
-        outputs = self._graph({name: tf.constant(x) for name, x in batch.items()}).numpy()[:rows]
+        outputs = self._graph({name: tf.constant(x) for name, x in batch.items()}).numpy()
+        outputs = outputs.astype(self.output, copy=False)
         if self.strategy == PoolingStrategy.NONE:
-            outputs = outputs[:, :length]
-        return outputs.astype(self.output, copy=False)
+            return [outputs[line, start : start + length] for line, start, length in places]
+        return outputs[: len(places)]
 
     def _in_a_compiled_shape(self, batch: Arrays) -> Arrays:
-        """Padded to one of few shapes, for each is compiled; of rows that have a line each."""
-        rows, length = batch["input_ids"].shape
-        longer = min(1 << max(4, (length - 1).bit_length()), self.plan.max_length)
-        more = (1 << (rows - 1).bit_length()) - rows, longer - length
+        """Padded to one of few shapes, for each is compiled: as if each token were a row."""
+        lines, length = batch["input_ids"].shape
+        length = min(1 << max(4, (length - 1).bit_length()), self.plan.max_length)
+        size = {2: (1 << (lines - 1).bit_length(), length)}
+        size[1] = (size[2][0] * length,)
         return {
-            name: np.pad(x, [(0, size) for size in more[: x.ndim]]) for name, x in batch.items()
+            name: np.pad(x, [(0, a - b) for a, b in zip(size[x.ndim], x.shape, strict=True)])
+            for name, x in batch.items()
         }
 
     @property
@@ -122,32 +114,50 @@ class ServedModel:
             "position_ids": batch["position_ids"],
         }
         outputs = self._encoder(fed, training=False)
-        length = tf.shape(text)[1]
-        first = batch["line"] * length + batch["start"]  # [B], of the R*F tokens
+        first = batch["line"] * tf.shape(text)[1] + batch["start"]  # [B], of the R*F tokens
         if self._encoder.pooler is not None:
-            pooled = self._encoder.pooler(_tokens(outputs["sequence_output"], first[:, tf.newaxis]))
+            pooled = self._encoder.pooler(_flat(outputs["sequence_output"], first[:, tf.newaxis]))
             if self.plan.task_type is None:
                 return tf.cast(pooled, tf.float32)
             return heads.scores(self.model.get_layer("classifier")(pooled), self.plan.task_type)
         layers = [outputs["encoder_outputs"][i] for i in self.plan.arguments.pooling_layer]
         states = tf.cast(tf.concat(layers, -1), tf.float32)  # [R, F, D]
-        if self.strategy == PoolingStrategy.LAST_TOKEN:
-            return _tokens(states, first + batch["length"] - 1)
-        place = tf.range(length)[tf.newaxis]  # [1, F]
-        places = tf.minimum(first[:, tf.newaxis] + place, tf.size(text) - 1)  # [B, F]
-        mask = tf.gather(tf.reshape(seen, [-1]), places)
-        mask *= tf.cast(place < batch["length"][:, tf.newaxis], tf.int32)
-        states = _tokens(states, places)  # [B, F, D]
         if self.strategy == PoolingStrategy.NONE:
-            return states * tf.cast(mask, tf.float32)[:, :, tf.newaxis]
-        return POOLINGS[_POOLINGS[self.strategy]](states, mask)
+            return states * tf.cast(seen, tf.float32)[:, :, tf.newaxis]
+        states = tf.reshape(states, [-1, states.shape[-1]])
+        if self.strategy == PoolingStrategy.FIRST_TOKEN:
+            return tf.gather(states, first)
+        if self.strategy == PoolingStrategy.LAST_TOKEN:
+            return tf.gather(states, first + batch["length"] - 1)
+        owner = tf.reshape(text * seen, [-1])  # [R*F], 0 for what is not pooled
+        return _pooled(self.strategy, states, owner, tf.size(first))
 
 
-def _tokens(states: tf.Tensor, places: tf.Tensor) -> tf.Tensor:
+def _flat(states: tf.Tensor, places: tf.Tensor) -> tf.Tensor:
     """[R, F, D] and places among the R*F tokens, of any shape -> their D numbers each."""
     return tf.gather(tf.reshape(states, [-1, states.shape[-1]]), places)
 
 
+def _pooled(
+    strategy: PoolingStrategy, states: tf.Tensor, owner: tf.Tensor, rows: tf.Tensor
+) -> tf.Tensor:
+    """Mean, max or both over the tokens of each row, as `bert_tf.pooling` does it for rows alone.
+
+    Args:
+      states: [R*F, D].
+      owner: int32 [R*F], the number of the row that a token is of, from 1; 0 for those left out.
+      rows: B.
+    """
+    made = []
+    if strategy in (PoolingStrategy.REDUCE_MEAN, PoolingStrategy.REDUCE_MEAN_MAX):
+        ones = tf.ones_like(states[:, :1])
+        total, count = (tf.math.unsorted_segment_sum(x, owner, rows + 1) for x in (states, ones))
+        made.append(tf.math.divide_no_nan(total, count))
+    if strategy in (PoolingStrategy.REDUCE_MAX, PoolingStrategy.REDUCE_MEAN_MAX):
+        made.append(tf.math.unsorted_segment_max(states, owner, rows + 1))
+    return tf.concat(made, -1)[1:]
+
+
 def _signature() -> dict[str, tf.TensorSpec]:
     tokens, rows = tf.TensorSpec([None, None], tf.int32), tf.TensorSpec([None], tf.int32)
-    return dict.fromkeys(_TOKENS, tokens) | dict.fromkeys(_ROWS, rows)
+    return dict.fromkeys(OF_TOKENS, tokens) | dict.fromkeys(OF_ROWS, rows)

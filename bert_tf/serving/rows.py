@@ -18,6 +18,9 @@ _LONGEST_WORD = 200  # characters, beyond which WordPiece gives up a word
 
 _PAIR_TOKEN = "|||"  # between two texts that come as one list of tokens
 
+OF_TOKENS = ("input_ids", "input_mask", "segment_ids", "position_ids", "text")
+OF_ROWS = ("line", "start", "length")
+
 
 class Row(NamedTuple):
     """A text as the model reads it: int32 ids, how many are of the first text, special tokens."""
@@ -77,12 +80,13 @@ class RowMaker:
         return self.tokenizer.convert_ids_to_tokens(row.input_ids.tolist())
 
 
-def features(rows: list[Row], mask_special: bool, packed: bool = True) -> Arrays:
+def features(rows: list[Row], mask_special: bool) -> Arrays:
     """B texts' rows -> what the model takes of them, all int32, in R lines of F tokens.
+
+    A line is as long as the longest row; shorter ones share lines.
 
     Args:
       mask_special: [CLS] and [SEP] are masked, but of a row of nothing else.
-      packed: short rows share a line; else each has its own, and R is B.
 
     Returns:
       `input_ids`, `input_mask`, `segment_ids`, `position_ids`, which start at 0 in each row, and
@@ -90,9 +94,8 @@ def features(rows: list[Row], mask_special: bool, packed: bool = True) -> Arrays
       `line`, `start` and `length`, where a row is: each [B].
     """
     lengths = np.array([len(row.input_ids) for row in rows], np.int32)
-    fit = first_fit(lengths, int(lengths.max())) if packed else [[i] for i in range(len(rows))]
-    names = ("input_ids", "input_mask", "segment_ids", "position_ids", "text")
-    batch = {name: np.zeros((len(fit), lengths.max()), np.int32) for name in names}
+    fit = first_fit(lengths, int(lengths.max()))
+    batch = {name: np.zeros((len(fit), lengths.max()), np.int32) for name in OF_TOKENS}
     line, start = np.zeros((2, len(rows)), np.int32)
     for number, together in enumerate(fit):
         begin = 0

@@ -1,9 +1,9 @@
 """Which waiting rows make the next batch: across requests, of like length, the oldest first.
 
-Short rows share lines (`rows.features`), so that unlike ones cost no padding, but positions that
-see only some of their line: rows of like length come first, others where those are too few. From
-some hundred tokens on no batch is faster than another, so that batches are kept small, for the
-sake of those who wait.
+Short rows share lines (`rows.features`), which are as long as the longest row: unlike rows cost
+little padding, but attention over whole lines. So rows of like length come first, others where
+those are too few. From some hundred tokens on no batch is faster than another, so that batches are
+kept small, for the sake of those who wait.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ WORTH_TOKENS = 512  # of a batch that makes good use of a worker
 MAX_TOKENS, MAX_TOKENS_ON_GPU = 1024, 16384  # of a batch
 _SMALLEST_SHARE = 48  # tokens; fewer are not split among idle workers
 _BULK_TURN = 4  # every so many batches begin with a large request, if one waits
-_SHORT = 32  # tokens; rows of fewer are alike
+_SHORT = 32  # tokens; rows of so many and fewer are alike
 _SUSPECT = 2  # workers that died of a row, before it has to go alone
 
 _Queues = dict[int, deque[Ticket]]  # rows by the power of two that holds them
@@ -38,7 +38,7 @@ class Scheduler:
         self._turn = 0
 
     def add(self, ticket: Ticket, again: bool = False) -> None:
-        """Lets a row wait; `again`, before all others of its length."""
+        """Lets a row wait; `again`, before all others of like length."""
         queues = self._small if ticket.job.small else self._bulk
         length = len(ticket.row.input_ids)
         queue = queues.setdefault(_bucket(length), deque())
@@ -72,10 +72,8 @@ class Scheduler:
         most = min(self.max_tokens, max(min(WORTH_TOKENS, share), self.tokens / (2 * workers)))
         taken: list[Ticket] = []
         tokens = 0
-        for bucket in sorted(
-            queues.keys() | others.keys(), key=lambda n: (n > oldest, abs(n - oldest))
-        ):
-            for source in (queues, others):
+        for source in (queues, others):
+            for bucket in sorted(source, key=lambda n: (n > oldest, abs(n - oldest))):
                 while bucket in source and source[bucket][0].deaths < _SUSPECT:
                     length = len(source[bucket][0].row.input_ids)
                     if taken and (tokens + length > most or len(taken) == self.max_rows):

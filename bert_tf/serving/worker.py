@@ -62,10 +62,8 @@ def main(connection: Connection, plan: Plan, threads: int, device: str | None) -
 
 def _answer(model: Any, plan: Plan, work: Work) -> tuple[str, int, Any]:
     """Whatever goes wrong with a batch is told; the worker goes on."""
-    arguments = plan.arguments
     try:
-        batch = features(work.rows, arguments.mask_cls_sep, packed=not arguments.xla)
-        return DONE, work.number, model(batch)
+        return DONE, work.number, model(features(work.rows, plan.arguments.mask_cls_sep))
     except Exception as error:  # noqa: BLE001
         return ERROR, work.number, f"{type(error).__name__}: {error}"
 
@@ -73,7 +71,7 @@ def _answer(model: Any, plan: Plan, work: Work) -> tuple[str, int, Any]:
 def _warm_up(model: Any, plan: Plan) -> int:
     """The first batch is slow: it is ours. Returns the size of a vector, D."""
     row = Row(np.zeros(8, np.int32), 8, True)
-    return model(features([row] * 8, plan.arguments.mask_cls_sep, packed=False)).shape[-1]
+    return model(features([row] * 8, plan.arguments.mask_cls_sep))[0].shape[-1]
 
 
 def _receive(connection: Connection, received: queue.SimpleQueue[Work | None]) -> None:
