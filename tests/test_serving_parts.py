@@ -316,9 +316,28 @@ def test_features_hold_the_rows(lengths, mask_special):
     assert not batch["input_ids"][padding].any() and not batch["input_mask"][padding].any()
 
 
-def test_short_rows_share_lines():
-    rows = [Row(np.arange(n, dtype=np.int32), n, True) for n in (10, 20, 4, 6, 9)]
-    assert features(rows, False)["input_ids"].shape == (3, 20)
+@pytest.mark.parametrize(
+    ("lengths", "shape"),
+    [
+        ([14] * 8, (8, 14)),
+        ([128, 14], (1, 142)),
+        ([512, 510], (2, 512)),
+        ([512, *[3] * 170], (2, 512)),
+        ([25, *[14] * 7], (3, 42)),
+        ([14, 17, 20, 22, 22], (5, 22)),
+    ],
+)
+def test_short_rows_share_lines(lengths, shape):
+    rows = [Row(np.arange(n, dtype=np.int32), n, True) for n in lengths]
+    assert features(rows, False)["input_ids"].shape == shape
+
+
+@given(st.lists(st.integers(1, 512), min_size=1, max_size=256))
+def test_lines_hold_little_padding(lengths):
+    rows = [Row(np.zeros(n, np.int32), n, True) for n in lengths]
+    lines, width = features(rows, False)["input_ids"].shape
+    assert lines * width <= len(lengths) * max(lengths)
+    assert width <= 4 * max(lengths) + max(lengths)
 
 
 @pytest.mark.parametrize(("length", "expected"), [(None, 5), (8, 8)])

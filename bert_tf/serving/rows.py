@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import heapq
 from typing import NamedTuple
 
 import numpy as np
 
 from bert_tf.base_tokenizer import Tokenizer
 from bert_tf.batching import Arrays
-from bert_tf.data.row_packing import first_fit
 from bert_tf.packing import pack
 from bert_tf.serving.assets import Plan
 from bert_tf.serving.protocol import BAD_REQUEST, Refused, Text
@@ -17,6 +17,10 @@ _CHARACTERS = 20_000  # of a text that are tokenized first, and often are enough
 _LONGEST_WORD = 200  # characters, beyond which WordPiece gives up a word
 
 _PAIR_TOKEN = "|||"  # between two texts that come as one list of tokens
+
+_STRETCHES = (1, 1.5, 2, 3, 4)  # lengths of a line that are tried, in longest rows
+# Tokens of a line, of which each costs twice as much as of a short one, by attention; as measured.
+_DEAR_LENGTH = 300
 
 OF_TOKENS = ("input_ids", "input_mask", "segment_ids", "position_ids", "text")
 OF_ROWS = ("line", "start", "length")
@@ -83,7 +87,7 @@ class RowMaker:
 def features(rows: list[Row], mask_special: bool) -> Arrays:
     """B texts' rows -> what the model takes of them, all int32, in R lines of F tokens.
 
-    A line is as long as the longest row; shorter ones share lines.
+    Short rows share lines, of which all are about equally full.
 
     Args:
       mask_special: [CLS] and [SEP] are masked, but of a row of nothing else.
@@ -94,10 +98,11 @@ def features(rows: list[Row], mask_special: bool) -> Arrays:
       `line`, `start` and `length`, where a row is: each [B].
     """
     lengths = np.array([len(row.input_ids) for row in rows], np.int32)
-    fit = first_fit(lengths, int(lengths.max()))
-    batch = {name: np.zeros((len(fit), lengths.max()), np.int32) for name in OF_TOKENS}
+    shared = _lines(lengths.tolist())
+    longest = max(lengths[together].sum() for together in shared)
+    batch = {name: np.zeros((len(shared), longest), np.int32) for name in OF_TOKENS}
     line, start = np.zeros((2, len(rows)), np.int32)
-    for number, together in enumerate(fit):
+    for number, together in enumerate(shared):
         begin = 0
         for i in together:
             row, place = rows[i], slice(begin, begin + lengths[i])
@@ -110,6 +115,30 @@ def features(rows: list[Row], mask_special: bool) -> Arrays:
             line[i], start[i] = number, begin
             begin = place.stop
     return {**batch, "line": line, "start": start, "length": lengths}
+
+
+def _lines(lengths: list[int]) -> list[list[int]]:
+    """Which rows share a line: of some numbers of lines, the one that is cheapest to compute."""
+    total, longest = sum(lengths), max(lengths)
+    counts = {max(1, round(total / (longest * stretch))) for stretch in _STRETCHES}
+    counts.add(len(lengths))
+
+    def cost(lines: list[list[int]]) -> float:
+        width = max(sum(lengths[i] for i in line) for line in lines)
+        return len(lines) * width * (1 + width / _DEAR_LENGTH)
+
+    return min((_balanced(lengths, count) for count in sorted(counts)), key=cost)
+
+
+def _balanced(lengths: list[int], count: int) -> list[list[int]]:
+    """The rows on so many lines: the longest first, each on the line that is shortest so far."""
+    lines: list[list[int]] = [[] for _ in range(count)]
+    heap = [(0, number) for number in range(count)]
+    for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+        load, number = heap[0]
+        lines[number].append(i)
+        heapq.heapreplace(heap, (load + lengths[i], number))
+    return lines
 
 
 def _mask(row: Row, mask_special: bool) -> np.ndarray:

@@ -1,9 +1,9 @@
 """Which waiting rows make the next batch: across requests, of like length, the oldest first.
 
-Short rows share lines (`rows.features`), which are as long as the longest row: unlike rows cost
-little padding, but attention over whole lines. So rows of like length come first, others where
-those are too few. From some hundred tokens on no batch is faster than another, so that batches are
-kept small, for the sake of those who wait.
+Short rows share lines (`rows.features`): unlike rows cost little padding, but attention over
+whole lines. So rows of like length come first, others where those are too few. From some hundred
+tokens on no batch is faster than another, so that batches are kept small, for the sake of those who
+wait.
 """
 
 from __future__ import annotations
