@@ -65,7 +65,8 @@ class Embeddings(Block):
 
     def call(self, input_ids, segment_ids, position_ids=None, training=False):
         length = input_ids.shape[1]
-        if length is not None and length > self.config.max_position_embeddings:
+        too_long = length is not None and length > self.config.max_position_embeddings
+        if too_long and position_ids is None:
             raise ValueError(
                 f"sequences of {length} tokens exceed this model's "
                 f"{self.config.max_position_embeddings} positions; truncate them"

@@ -127,6 +127,20 @@ def test_compiled_and_in_half_precision(model):
     np.testing.assert_allclose(half, exact, atol=0.1)
 
 
+@pytest.mark.parametrize("strategy", ["REDUCE_MEAN", "NONE"])
+def test_lines_longer_than_any_row_and_than_the_positions(model, strategy):
+    """Compiled or not, a line is as long as it comes."""
+    longest = model[1].config.max_position_embeddings
+    words = ["it was bad " * n for n in (longest, longest // 4, 1, 2, 3, 1, 4, longest // 5)]
+    texts, given = [(text, None) for text in words], ["-max_seq_len=NONE", "-pooling_strategy"]
+    found = [answers(model[0], *given, strategy, *xla, texts=texts)[0] for xla in ((), ("-xla",))]
+    for plain, compiled in zip(*found, strict=True):
+        np.testing.assert_allclose(plain, compiled, atol=1e-5)
+    alone = [answers(model[0], *given, strategy, texts=[text])[0][0] for text in texts]
+    for together, by_itself in zip(found[0], alone, strict=True):
+        np.testing.assert_allclose(together, by_itself, atol=1e-5)
+
+
 def test_tokens_without_special_ones(model):
     tokens = ["we", "liked", "this", "film"]
     _, whole = answers(model[0], texts=[tokens])

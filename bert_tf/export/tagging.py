@@ -55,7 +55,7 @@ class Batch(NamedTuple):
     places: np.ndarray  # int32 [W, 2], row and position of the words of all texts
     words: np.ndarray  # int32 [W], their label ids
     entities: list[list[Entity]]  # of each text, by characters
-    sure: np.ndarray  # bool [B], whether logits within the tolerance give the same
+    sure: np.ndarray  # bool [B], whether logits within the tolerance are taken to give the same
 
 
 class Tagger(Servable):
@@ -140,7 +140,7 @@ class Tagger(Servable):
 
     def text_model(self, features: Model) -> Model:
         """`serving_default`; `read` and `entities`, no signatures, are what comes before the model
-        and after it: what is read for each word, and what follows from the words' labels.
+        and after it: rows and which words are where, and what follows from the words' labels.
         """
         module = tf.Module()
         module.model = features.module
@@ -161,8 +161,11 @@ class Tagger(Servable):
         @tf.function(autograph=False, input_signature=[text])
         def read(text):
             rows, places = module.words.rows(text, module.words.spans(text))
-            found = {name: tf.gather(x, places[:, 0]) for name, x in rows.items()}
-            return found | {"positions": places[:, 1]}
+            used, row = tf.unique(places[:, 0])
+            found = {name: tf.gather(x, used) for name, x in rows.items()}
+            at = tf.stack([row, tf.cast(places[:, 1], tf.int32)], axis=1)
+            number = tf.range(1, 1 + tf.size(row))
+            return found | {"words": tf.scatter_nd(at, number, tf.shape(found["input_ids"]))}
 
         @tf.function(autograph=False, input_signature=[text, ids])
         def entities(text, ids):
@@ -273,9 +276,11 @@ class Tagger(Servable):
         names = np.array([shown(text) for text in batch.texts], object)
         everything = np.arange(len(texts))
         if len(batch.words):
-            read = {name: x[batch.places[:, 0]] for name, x in batch.features.items()}
-            owners = np.array(batch.owners)[batch.places[:, 0]]
-            expected = read | {"positions": batch.places[:, 1]}
+            words = np.zeros_like(batch.features["input_ids"])
+            words[batch.places[:, 0], batch.places[:, 1]] = np.arange(1, 1 + len(batch.words))
+            used = np.unique(batch.places[:, 0])  # in a row of no word nothing is looked up
+            expected = {name: x[used] for name, x in (batch.features | {"words": words}).items()}
+            owners = np.array(batch.owners)[used]
             yield Case("read", {"text": texts}, expected, names[owners].tolist())
         given = {"text": texts, "ids": batch.words}
         yield Case("entities", given, self._found(batch, everything), names.tolist())

@@ -47,17 +47,17 @@ class ServedModel:
         if self.plan.arguments.xla:
             batch = self._in_a_compiled_shape(batch)
         outputs = self._graph({name: tf.constant(x) for name, x in batch.items()}).numpy()
+        if self.strategy != PoolingStrategy.NONE:
+            return outputs[: len(places)].astype(self.output, copy=False)
         outputs = outputs.astype(self.output, copy=False)
-        if self.strategy == PoolingStrategy.NONE:
-            return [outputs[line, start : start + length] for line, start, length in places]
-        return outputs[: len(places)]
+        return [outputs[line, start : start + length] for line, start, length in places]
 
     def _in_a_compiled_shape(self, batch: Arrays) -> Arrays:
-        """Padded to one of few shapes, for each is compiled: as if each token were a row."""
-        lines, length = batch["input_ids"].shape
-        length = min(1 << max(4, (length - 1).bit_length()), self.plan.max_length)
-        size = {2: (1 << (lines - 1).bit_length(), length)}
-        size[1] = (size[2][0] * length,)
+        """Padded to one of few shapes, for each is compiled: lines to powers of two."""
+        lines, length = (1 << (size - 1).bit_length() for size in batch["input_ids"].shape)
+        length = max(16, length)
+        most = min(lines * length, self.plan.arguments.max_batch_size)
+        size = {2: (lines, length), 1: (max(most, len(batch["length"])),)}
         return {
             name: np.pad(x, [(0, a - b) for a, b in zip(size[x.ndim], x.shape, strict=True)])
             for name, x in batch.items()

@@ -87,7 +87,7 @@ class RowMaker:
 def features(rows: list[Row], mask_special: bool) -> Arrays:
     """B texts' rows -> what the model takes of them, all int32, in R lines of F tokens.
 
-    Short rows share lines, of which all are about equally full.
+    Short rows share lines, where that is cheaper than padding.
 
     Args:
       mask_special: [CLS] and [SEP] are masked, but of a row of nothing else.
