@@ -32,7 +32,7 @@ from bert_tf.data.tagging import TaggingExample, half_window
 from bert_tf.data.tagging_features import Window, stitch, window_rows
 from bert_tf.entity_metrics import Entity
 from bert_tf.export import ExportError
-from bert_tf.export.features import FEATURES, inference_copy
+from bert_tf.export.features import FEATURES, Tensors, inference_copy
 from bert_tf.export.finetuned import FineTuned
 from bert_tf.export.servable import Arrays, Case, Model, Servable
 from bert_tf.export.tagging_graph import GraphEntities, GraphWords
@@ -93,8 +93,6 @@ class Tagger(Servable):
             f"a tagger of this config with {len(self.labels)} labels",
             precision,
         )
-        # A CRF's transitions, which stay in float32.
-        self._scores = {w.name: w.value for w in self.model.weights if w.name in crf.NAMES}
 
     @classmethod
     def from_checkpoint(cls, source: FineTuned) -> "Tagger":
@@ -124,19 +122,18 @@ class Tagger(Servable):
         def features(input_ids, input_mask, segment_ids, label_mask):
             inputs = dict(zip(FEATURES, (input_ids, input_mask, segment_ids), strict=True))
             outputs = self.model(inputs, training=False)
-            label_ids = self._label_ids(outputs["logits"], label_mask)
+            label_ids = self._label_ids(outputs, label_mask)
             labels = tf.where(label_mask > 0, tf.gather(names, label_ids), "")
             return {"label_ids": label_ids, "labels": labels, "logits": outputs["logits"]}
 
         module.features = features
         return Model(module, {"serving_default": features, "features": features})
 
-    def _label_ids(self, logits: tf.Tensor, label_mask: tf.Tensor) -> tf.Tensor:
-        """[R, F, L] and int32 [R, F] -> labels int32 [R, F], 0 where the mask is 0."""
+    def _label_ids(self, outputs: Tensors, label_mask: tf.Tensor) -> tf.Tensor:
+        """The model's outputs and int32 [R, F] -> labels int32 [R, F], 0 where the mask is 0."""
         if self.use_crf:
-            scores = {name: tf.convert_to_tensor(value) for name, value in self._scores.items()}
-            return crf.viterbi(logits, label_mask, scores)
-        return tf.argmax(logits, axis=-1, output_type=tf.int32) * label_mask
+            return crf.viterbi(outputs["logits"], label_mask, outputs)
+        return tf.argmax(outputs["logits"], axis=-1, output_type=tf.int32) * label_mask
 
     def text_model(self, features: Model) -> Model:
         """`serving_default`; `read` and `entities`, no signatures, are what comes before the model
@@ -224,7 +221,7 @@ class Tagger(Servable):
         tensors = {name: tf.constant(features[name]) for name in FEATURES}
         outputs = self.model(tensors, training=False)
         logits = outputs["logits"].numpy()
-        label_ids = self._label_ids(logits, features["label_mask"]).numpy()
+        label_ids = self._label_ids(outputs, features["label_mask"]).numpy()
         labels = stitch(examples, windows, label_ids[: len(windows)], self.labels)
         places = _places(windows)
         words = label_ids[places[:, 0], places[:, 1]]
@@ -261,8 +258,10 @@ class Tagger(Servable):
         super().check(case, answers)
         if "logits" not in case.expected:
             return
-        mask = case.inputs["label_mask"]
-        ids = self._label_ids(answers["logits"], mask).numpy()
+        mask, outputs = case.inputs["label_mask"], {"logits": answers["logits"]}
+        if self.use_crf:
+            outputs = self.model.get_layer("crf")(outputs["logits"])
+        ids = self._label_ids(outputs, mask).numpy()
         names = np.array([label.encode() for label in self.labels], object)
         labels = np.where(mask > 0, names[ids], b"")
         if (answers["label_ids"] != ids).any() or (answers["labels"] != labels).any():

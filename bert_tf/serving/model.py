@@ -47,19 +47,22 @@ class ServedModel:
         if self.plan.arguments.xla:
             batch = self._in_a_compiled_shape(batch)
         outputs = self._graph({name: tf.constant(x) for name, x in batch.items()}).numpy()
-        if self.strategy != PoolingStrategy.NONE:
-            return outputs[: len(places)].astype(self.output, copy=False)
-        outputs = outputs.astype(self.output, copy=False)
-        return [outputs[line, start : start + length] for line, start, length in places]
+        if self.strategy == PoolingStrategy.NONE:
+            found = [outputs[line, start : start + length] for line, start, length in places]
+            return [vectors.astype(self.output, copy=False) for vectors in found]
+        return outputs[: len(places)].astype(self.output, copy=False)
 
     def _in_a_compiled_shape(self, batch: Arrays) -> Arrays:
-        """Padded to one of few shapes, for each is compiled: lines to powers of two."""
+        """Padded to one of few shapes, for each is compiled.
+
+        Lines, and how many there are, to powers of two; rows to the most there may be.
+        """
         lines, length = (1 << (size - 1).bit_length() for size in batch["input_ids"].shape)
         length = max(16, length)
-        most = min(lines * length, self.plan.arguments.max_batch_size)
-        size = {2: (lines, length), 1: (max(most, len(batch["length"])),)}
+        rows = max(len(batch["length"]), min(lines * length, self.plan.arguments.max_batch_size))
+        shapes = dict.fromkeys(OF_TOKENS, (lines, length)) | dict.fromkeys(OF_ROWS, (rows,))
         return {
-            name: np.pad(x, [(0, a - b) for a, b in zip(size[x.ndim], x.shape, strict=True)])
+            name: np.pad(x, [(0, a - b) for a, b in zip(shapes[name], x.shape, strict=True)])
             for name, x in batch.items()
         }
 
@@ -116,7 +119,7 @@ class ServedModel:
         outputs = self._encoder(fed, training=False)
         first = batch["line"] * tf.shape(text)[1] + batch["start"]  # [B], of the R*F tokens
         if self._encoder.pooler is not None:
-            pooled = self._encoder.pooler(_flat(outputs["sequence_output"], first[:, tf.newaxis]))
+            pooled = self._encoder.pooler(_tokens(outputs["sequence_output"], first[:, tf.newaxis]))
             if self.plan.task_type is None:
                 return tf.cast(pooled, tf.float32)
             return heads.scores(self.model.get_layer("classifier")(pooled), self.plan.task_type)
@@ -124,16 +127,14 @@ class ServedModel:
         states = tf.cast(tf.concat(layers, -1), tf.float32)  # [R, F, D]
         if self.strategy == PoolingStrategy.NONE:
             return states * tf.cast(seen, tf.float32)[:, :, tf.newaxis]
-        states = tf.reshape(states, [-1, states.shape[-1]])
         if self.strategy == PoolingStrategy.FIRST_TOKEN:
-            return tf.gather(states, first)
+            return _tokens(states, first)
         if self.strategy == PoolingStrategy.LAST_TOKEN:
-            return tf.gather(states, first + batch["length"] - 1)
-        owner = tf.reshape(text * seen, [-1])  # [R*F], 0 for what is not pooled
-        return _pooled(self.strategy, states, owner, tf.size(first))
+            return _tokens(states, first + batch["length"] - 1)
+        return _pooled(self.strategy, states, text * seen, tf.size(first))
 
 
-def _flat(states: tf.Tensor, places: tf.Tensor) -> tf.Tensor:
+def _tokens(states: tf.Tensor, places: tf.Tensor) -> tf.Tensor:
     """[R, F, D] and places among the R*F tokens, of any shape -> their D numbers each."""
     return tf.gather(tf.reshape(states, [-1, states.shape[-1]]), places)
 
@@ -144,13 +145,13 @@ def _pooled(
     """Mean, max or both over the tokens of each row, as `bert_tf.pooling` does it for rows alone.
 
     Args:
-      states: [R*F, D].
-      owner: int32 [R*F], the number of the row that a token is of, from 1; 0 for those left out.
+      states: [R, F, D].
+      owner: int32 [R, F], the number of the row that a token is of, from 1; 0 for those left out.
       rows: B.
     """
     made = []
     if strategy in (PoolingStrategy.REDUCE_MEAN, PoolingStrategy.REDUCE_MEAN_MAX):
-        ones = tf.ones_like(states[:, :1])
+        ones = tf.ones_like(states[:, :, :1])
         total, count = (tf.math.unsorted_segment_sum(x, owner, rows + 1) for x in (states, ones))
         made.append(tf.math.divide_no_nan(total, count))
     if strategy in (PoolingStrategy.REDUCE_MAX, PoolingStrategy.REDUCE_MEAN_MAX):

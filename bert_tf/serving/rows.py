@@ -99,8 +99,8 @@ def features(rows: list[Row], mask_special: bool) -> Arrays:
     """
     lengths = np.array([len(row.input_ids) for row in rows], np.int32)
     shared = _lines(lengths.tolist())
-    longest = max(lengths[together].sum() for together in shared)
-    batch = {name: np.zeros((len(shared), longest), np.int32) for name in OF_TOKENS}
+    shape = len(shared), _width(shared, lengths.tolist())
+    batch = {name: np.zeros(shape, np.int32) for name in OF_TOKENS}
     line, start = np.zeros((2, len(rows)), np.int32)
     for number, together in enumerate(shared):
         begin = 0
@@ -124,10 +124,15 @@ def _lines(lengths: list[int]) -> list[list[int]]:
     counts.add(len(lengths))
 
     def cost(lines: list[list[int]]) -> float:
-        width = max(sum(lengths[i] for i in line) for line in lines)
+        width = _width(lines, lengths)
         return len(lines) * width * (1 + width / _DEAR_LENGTH)
 
     return min((_balanced(lengths, count) for count in sorted(counts)), key=cost)
+
+
+def _width(lines: list[list[int]], lengths: list[int]) -> int:
+    """Tokens of the fullest line."""
+    return max(sum(lengths[i] for i in line) for line in lines)
 
 
 def _balanced(lengths: list[int], count: int) -> list[list[int]]:
