@@ -9,6 +9,7 @@ from bert_tf.tasks.classification_config import ClassificationConfig
 
 
 def main(config: ClassificationConfig) -> None:
+    config.check_inputs()
     with cli.quiet_start():  # TensorFlow, which --help does without
         from bert_tf.tasks import classification
 

@@ -9,6 +9,7 @@ from bert_tf.tasks.pretraining_config import PretrainingConfig
 
 
 def main(config: PretrainingConfig) -> None:
+    config.check_inputs()
     with cli.quiet_start():  # TensorFlow, which --help does without
         from bert_tf.tasks import pretraining
 

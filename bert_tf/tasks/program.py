@@ -116,6 +116,13 @@ class Program(ABC, Generic[Config]):
         del name
         return 1.0
 
+    def read_inputs(self) -> None:
+        """Reads every file that the flags will need, so that a bad one is told before training.
+
+        Raises:
+          ValueError: a file is missing, or a row in it cannot be used.
+        """
+
     @abstractmethod
     def training_rows(self) -> tuple[RecordFile, int]:
         """Writes the training set's rows into output_dir; and how many make an epoch."""
@@ -157,6 +164,7 @@ class Program(ABC, Generic[Config]):
         trains = config.do_train and self.replicas.is_chief
         alone = run_folder.locked(config.output_dir) if trains else contextlib.nullcontext()
         with alone, cluster.loss_is_an_interruption():
+            self.read_inputs()
             if config.do_train:
                 self.train()
             else:
