@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import glob
 import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 StrPath = str | os.PathLike[str]
+_PATTERN = frozenset("*?[]\\")  # what some of TensorFlow's readers take for a pattern
 
 
 def is_remote(path: StrPath) -> bool:
@@ -64,6 +66,31 @@ def list_dir(path: StrPath) -> list[str]:
 
     with os_errors(path):  # object stores end the names of folders in a slash
         return sorted(name.rstrip("/") for name in gfile.listdir(path))
+
+
+def matching(pattern: str) -> list[str]:
+    """Return the files that a pattern names, sorted; a file of that very name is that file."""
+    if is_file(pattern):
+        return [pattern]
+    if not is_remote(pattern):
+        return sorted(filter(os.path.isfile, glob.glob(pattern)))
+    from tensorflow.io import gfile
+
+    with os_errors(pattern):
+        return sorted(filter(is_file, gfile.glob(pattern)))
+
+
+def beside(path: str, start: str = "", end: str = "") -> list[str]:
+    """Return the paths `<path><start>...<end>`, sorted; `path` is a name, not a pattern."""
+    folder, name = os.path.split(path)
+    if not is_dir(folder or "."):
+        return []
+    names = list_dir(folder or ".")
+    return [
+        os.path.join(folder, other)
+        for other in names
+        if other.startswith(name + start) and other.endswith(end)
+    ]
 
 
 def make_dir(path: StrPath) -> None:
@@ -161,6 +188,23 @@ def local_target(path: str) -> Iterator[str]:
         yield local
         with os_errors(path):
             gfile.copy(local, path, overwrite=True)
+
+
+@contextlib.contextmanager
+def plain_name(path: str) -> Iterator[str]:
+    """Yield the path of a file, folder or prefix, or a link to it if the path looks like a pattern.
+
+    TensorFlow's readers of checkpoints and SavedModels take their path for a pattern, so that they
+    do not find `run[1]/model.ckpt-5`.
+    """
+    if is_remote(path) or not _PATTERN.intersection(path):
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="bert_tf-", ignore_cleanup_errors=True) as folder:
+        link = os.path.join(folder, "plain")
+        for there in [path] * os.path.exists(path) + beside(path, "."):
+            os.symlink(os.path.abspath(there), link + there.removeprefix(path))
+        yield link
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ from bert_tf import checkpoints, filesystem, heads
 from bert_tf.checkpoints.training import CheckpointManager
 from bert_tf.config import BertConfig
 from bert_tf.data import records
+from bert_tf.data.corpora import find_files
 from bert_tf.export import serving_config
 from bert_tf.tasks import classification
 from bert_tf.tasks.classification_config import ClassificationConfig
@@ -58,6 +59,24 @@ def test_files_and_folders(folder):
     names = ("x", "b", "c")
     assert [filesystem.is_file(f"{folder}/a/{name}") for name in names] == [True, False, False]
     assert [filesystem.is_dir(f"{folder}/a/{name}") for name in names] == [False, True, False]
+
+
+def test_a_file_of_that_very_name_is_no_pattern(folder):
+    filesystem.make_dir(f"{folder}/x1")
+    for name in ("a1", "a2", "b.tmp", "b.1.tmp", "b"):
+        filesystem.write_bytes(f"{folder}/{name}", b"")
+    assert filesystem.matching(f"{folder}/[ab]?") == [f"{folder}/a1", f"{folder}/a2"]
+    assert filesystem.matching(f"{folder}/x*") == []
+    assert filesystem.beside(f"{folder}/b", ".", ".tmp") == [
+        f"{folder}/{name}" for name in ("b.1.tmp", "b.tmp")
+    ]
+    assert filesystem.beside(f"{folder}/nowhere/b", ".") == []
+    if not filesystem.is_remote(folder):
+        filesystem.write_bytes(f"{folder}/a[1]", b"")
+        assert filesystem.matching(f"{folder}/a[1]") == [f"{folder}/a[1]"]
+        assert find_files(f"{folder}/a[1],{folder}/a[12]", "input_file") == [
+            f"{folder}/{name}" for name in ("a[1]", "a1", "a2")
+        ]
 
 
 def test_what_is_missing_is_named(folder):
@@ -144,9 +163,16 @@ def test_a_damaged_remote_file_is_named(remote):
 # ------------------------------------------------------------------------------ a whole run
 
 
-@pytest.mark.parametrize("format", ["google", "huggingface"])
-def test_a_run_whose_every_path_is_remote(remote, format, capsys):
+@pytest.mark.parametrize(
+    ("kind", "format"), [("remote", "google"), ("remote", "huggingface"), ("patterns", "google")]
+)
+def test_a_run_whose_every_path_is_remote_or_looks_like_a_pattern(
+    kind, format, tmp_path, request, capsys
+):
     """Train; from Google's format also evaluate, predict, export, and find all done later."""
+    remote = str(tmp_path / "[a] *b?" / "run[1]")
+    if kind == "remote":
+        remote = request.getfixturevalue("remote")
     data_dir = copied((TINY / "MNLI").iterdir(), f"{remote}/data")
     init = f"{remote}/init"
     weights = checkpoints.save(
@@ -182,5 +208,13 @@ def test_a_run_whose_every_path_is_remote(remote, format, capsys):
     assert result["export"] == f"{remote}/export/text/1"
     in_export_dir = sorted(["features", "text", *serving_config.FILES])
     assert sorted(filesystem.list_dir(f"{remote}/export")) == in_export_dir
-    served = tf.saved_model.load(result["export"]).signatures["single_sentence"]
+    with filesystem.plain_name(result["export"]) as path:
+        served = tf.saved_model.load(path).signatures["single_sentence"]
     assert served(text_a=tf.constant(["a text"]))["probabilities"].shape == [1, 3]
+    with pytest.raises(ValueError, match="--learning_rate: 5e-05 then, 0.001 now"):
+        classification.run(dataclasses.replace(config, learning_rate=1e-3))
+    others = {"init_checkpoint": result["final_model"], "output_dir": f"{remote}/other"}
+    other = classification.run(
+        dataclasses.replace(config, **others, do_train=False, do_predict=False, export_dir=None)
+    )
+    assert other["metrics"]["eval"] == result["metrics"]["eval"]

@@ -6,8 +6,10 @@ writes. TensorFlow keeps a CRC-32C of every tensor and index block and checks it
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
+import weakref
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
@@ -100,9 +102,7 @@ def delete(prefix: str) -> None:
 
 
 def _data_files(prefix: str) -> list[str]:
-    folder, base = os.path.split(prefix)
-    names = gfile.listdir(folder or ".")
-    return [os.path.join(folder, name) for name in names if name.startswith(f"{base}.data-")]
+    return filesystem.beside(prefix, ".data-")
 
 
 def _open(prefix: str) -> tuple[Any, dict[str, list[int]]]:
@@ -121,11 +121,14 @@ def reader(prefix: str) -> Any:
     """TensorFlow's reader of a checkpoint; a `DamagedCheckpointError` if it cannot be opened."""
     index = f"{prefix}.index"
     size(index)
-    try:
-        opened = tf.compat.v1.train.NewCheckpointReader(prefix)
-        opened.get_variable_to_shape_map()
-    except Exception as error:  # the reader raises OpError, IndexError, RuntimeError, ...
-        raise damaged(index, error) from error
+    with contextlib.ExitStack() as stack:
+        path = stack.enter_context(filesystem.plain_name(prefix))
+        try:
+            opened = tf.compat.v1.train.NewCheckpointReader(path)
+            opened.get_variable_to_shape_map()
+        except Exception as error:  # the reader raises OpError, IndexError, RuntimeError, ...
+            raise damaged(index, error) from error
+        weakref.finalize(opened, stack.pop_all().close)  # it opens the data files when it needs them
     return opened
 
 

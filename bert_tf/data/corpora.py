@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import codecs
 import contextlib
-import glob
 import gzip
 import json
 import re
@@ -32,20 +31,12 @@ def find_files(patterns: str, flag: str) -> list[str]:
     Raises: ValueError naming the flag if a pattern finds none.
     """
     files: list[str] = []
-    for pattern in patterns.split(","):
-        found = [file for file in _glob(pattern) if filesystem.is_file(file)]
+    for pattern in [patterns] if filesystem.is_file(patterns) else patterns.split(","):
+        found = filesystem.matching(pattern)
         if not found:
             raise ValueError(f"--{flag}={patterns}: there is no file {pattern!r}")
         files += found
     return files
-
-
-def _glob(pattern: str) -> list[str]:
-    if not filesystem.is_remote(pattern):
-        return sorted(glob.glob(pattern))
-    from tensorflow.io import gfile
-
-    return sorted(gfile.glob(pattern))
 
 
 class Corpus:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import glob
 import gzip
 import os
 from collections.abc import Iterator, Sequence
@@ -40,8 +39,8 @@ def open_records(paths: Sequence[str]) -> Iterator[RecordWriter]:
         with contextlib.ExitStack() as stack:
             files: list[IO[bytes]] = []
             for path, temporary in partial.items():
-                for stale in _glob(f"{path}.*.partial"):
-                    _remove(stale)
+                for stale in filesystem.beside(path, ".", ".partial"):
+                    filesystem.remove(stale)
                 files.append(stack.enter_context(_open(temporary)))
                 if path.endswith(".gz"):  # without name and time, so that the bytes repeat
                     packed = gzip.GzipFile("", "wb", 6, files.pop(), mtime=0)
@@ -52,7 +51,7 @@ def open_records(paths: Sequence[str]) -> Iterator[RecordWriter]:
     finally:
         for temporary in partial.values():
             if filesystem.is_file(temporary):
-                _remove(temporary)
+                filesystem.remove(temporary)
 
 
 def _open(path: str) -> IO[bytes]:
@@ -61,24 +60,6 @@ def _open(path: str) -> IO[bytes]:
     from tensorflow.io import gfile
 
     return gfile.GFile(path, "wb")
-
-
-def _glob(pattern: str) -> list[str]:
-    if not filesystem.is_remote(pattern):
-        folder, name = os.path.split(pattern)
-        return glob.glob(os.path.join(glob.escape(folder), name))
-    from tensorflow.io import gfile
-
-    return list(gfile.glob(pattern))
-
-
-def _remove(path: str) -> None:
-    if not filesystem.is_remote(path):
-        os.remove(path)
-        return
-    from tensorflow.io import gfile
-
-    gfile.remove(path)
 
 
 def _rename(source: str, target: str) -> None:

@@ -97,8 +97,8 @@ def write(path: str, rows: Iterable[Mapping[str, Sequence[float]]], spec: Spec) 
     count = 0
     try:
         with filesystem.os_errors(path):
-            for stale in tf.io.gfile.glob(f"{path}.*.partial"):
-                tf.io.gfile.remove(stale)
+            for stale in filesystem.beside(path, ".", ".partial"):
+                filesystem.remove(stale)
             with tf.io.TFRecordWriter(temporary) as writer:
                 for row in rows:
                     writer.write(_serialize(row, spec))

@@ -5,6 +5,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from bert_tf import filesystem
 from bert_tf.export import ExportError, requests
 from bert_tf.export.servable import Arrays, Case, Servable
 
@@ -21,7 +22,8 @@ def check(
     Returns: the loaded model.
     Raises: ExportError naming the first difference.
     """
-    loaded = tf.saved_model.load(folder)
+    with filesystem.plain_name(folder) as path:
+        loaded = tf.saved_model.load(path)
     called = set()
     for case in cases:
         servable.check(case, call(loaded, case.function, case.inputs))

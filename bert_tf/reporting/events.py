@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+
 import tensorflow as tf
 from absl import logging
-from tensorflow.io import gfile
+
+from bert_tf import filesystem
 
 
 def read_scalars(output_dir: str) -> dict[str, dict[int, float]]:
@@ -16,7 +19,7 @@ def read_scalars(output_dir: str) -> dict[str, dict[int, float]]:
     """
     scalars: dict[str, dict[int, float]] = {}
     # The names hold the time at which the file was begun.
-    for path in sorted(gfile.glob(f"{output_dir}/events.out.tfevents.*")):
+    for path in filesystem.beside(os.path.join(output_dir, "events.out.tfevents.")):
         for tag, values in _read_file(path).items():
             first = min(values)
             kept = {step: v for step, v in scalars.get(tag, {}).items() if step < first}
