@@ -99,7 +99,9 @@ def claim(
                 "as --init_checkpoint to start from its weights"
             )
         before = read_json(path, dict)
-        _check_same(config.output_dir, before, run)
+        # A flag that was added since has been as it is by default.
+        defaults = {f.name: f.default for f in dataclasses.fields(config) if f.name in bound}
+        _check_same(config.output_dir, before | {"flags": defaults | before.get("flags", {})}, run)
         run, times = before, before.get("times", [])
     versions = {name: metadata.version(name) for name in _PACKAGES}
     run["other_flags"] = others

@@ -172,6 +172,25 @@ def test_predicting_later_gives_the_same(trained, tmp_path):
     assert checkpoints.saved_task(str(tmp_path / "never")) == task  # given, not found
 
 
+def test_predicting_needs_no_answers(trained, tmp_path):
+    run, result, _ = trained
+    document = read(run.predict_file)
+    for article in document["data"]:
+        for paragraph in article["paragraphs"]:
+            for qa in paragraph["qas"]:
+                qa.pop("answers")
+                qa.pop("is_impossible", None)
+    path = tmp_path / "unanswered.json"
+    path.write_text(json.dumps(document))
+    flags = {"train_file": None, "init_checkpoint": result["final_model"]}
+    flags |= {"bert_config_file": None, "vocab_file": None}
+    flags["version_2_with_negative"] = run.version_2_with_negative
+    later = config(tmp_path / "out", str(path), do_predict=True, **flags)
+    assert read(question_answering.run(later)["predictions"]) == read(result["predictions"])
+    with pytest.raises(ValueError, match="unanswered.json: .* no answer to compare with; for --do"):
+        dataclasses.replace(later, do_eval=True).check_inputs()
+
+
 def test_batches_of_any_size_and_padding_give_the_same(trained, tmp_path):
     """Evaluation had batches of 8 rows, as long as the longest."""
     run, result, folder = trained
@@ -276,6 +295,22 @@ def test_training_rows_are_as_long_as_googles(tmp_path, files):
         np.testing.assert_allclose(value, padded[name], atol=2e-5, err_msg=name)
 
 
+def test_an_epoch_can_count_windows(tmp_path, files, capsys):
+    """One step of all windows; one of as many as there are questions is said to be less."""
+    flags = {"do_train": True, "num_train_epochs": 1, "train_batch_size": 25}
+    googles = question_answering.run(config(tmp_path / "questions", files[False], **flags))
+    counts = googles["metrics"]["data"]["train"]
+    windows = counts["windows"]
+    assert windows > 25 and googles["metrics"]["train"]["examples"] == 25
+    said = f"--num_train_epochs=1 counts 25 questions, as Google's program does: {25 / windows:.2f}"
+    assert said in capsys.readouterr().out
+    flags |= {"epoch_unit": "windows", "train_batch_size": windows}
+    whole = question_answering.run(config(tmp_path / "windows", files[False], **flags))
+    assert whole["metrics"]["train"]["examples"] == windows
+    assert whole["metrics"]["train"]["steps"] == 1
+    assert "--num_train_epochs=1 counts" not in capsys.readouterr().out
+
+
 def test_every_option_of_training_and_an_interruption(tmp_path, files, interrupt, capsys):
     def run(folder):
         flags = training_options.FLAGS | {"gradient_accumulation_steps": 5}
@@ -369,8 +404,10 @@ def test_bad_files(tmp_path, files):
     path = tmp_path / "unanswered.json"
     path.write_text(json.dumps(document))
     for flags in ({"do_eval": True}, {"do_train": True}):
-        with pytest.raises(ValueError, match=r"unanswered.json: article 'he', question 'q5'"):
-            question_answering.run(config(tmp_path / "out", str(path), **flags))
+        refused = config(tmp_path / "out", str(path), **flags)
+        for check in (refused.check_inputs, lambda: question_answering.run(refused)):  # noqa: B023
+            with pytest.raises(ValueError, match=r"unanswered.json: article 'he', question 'q5'"):
+                check()
     document["data"] = [{"title": "x", "paragraphs": [{"context": " ", "qas": []}]}]
     document["data"][0]["paragraphs"][0]["qas"] = [{"id": "1", "question": "?", "answers": []}]
     path.write_text(json.dumps(document))
@@ -378,3 +415,19 @@ def test_bad_files(tmp_path, files):
         question_answering.run(config(tmp_path / "out2", files[True], do_train=True))
     with pytest.raises(ValueError, match="question '1': there is no answer"):
         question_answering.run(config(tmp_path / "out3", str(path), do_eval=True))
+
+
+@pytest.mark.parametrize("flags", [{"do_predict": True}, {"export_dir": "export"}])
+def test_bad_files_to_predict_are_told_before_training(flags, tmp_path, files):
+    path = tmp_path / "predict.json"
+    run = config(tmp_path / "out", files[False], predict_file=str(path), do_train=True, **flags)
+    with pytest.raises(ValueError, match=r"--predict_file: .*predict.json: cannot be read"):
+        run.check_inputs()
+    path.write_text('{"data": [{"paragraphs": [{"context": "x", "qas": [{"id": "1"}]}]}]}')
+    with pytest.raises(ValueError, match=r"predict.json: .*question '1': 'question' is missing"):
+        question_answering.run(run)
+    document = {"context": " ", "qas": [{"id": "1", "question": "?"}]}
+    path.write_text(json.dumps({"data": [{"paragraphs": [document]}]}))
+    with pytest.raises(ValueError, match=r"predict.json: all passages are empty"):
+        question_answering.run(dataclasses.replace(run))
+    assert not list((tmp_path / "out").glob("*ckpt*"))

@@ -119,6 +119,70 @@ QA = (*PARAGRAPH, "qas", 0)
 
 
 @pytest.mark.parametrize(
+    "edit", [without(*QA, "answers"), instead(None, *QA, "answers"), instead([], *QA, "answers")]
+)
+def test_questions_without_answers(edit, write):
+    """As in a file that is to be predicted."""
+    first, second = read(write(edit(SQUAD))).questions
+    assert first.answers == () == second.answers
+    assert (first.qas_id, first.is_impossible, second.is_impossible) == ("q1", False, True)
+
+
+def test_cmrc_without_answers(write):
+    first, second = read(write(without(0, "qas", 0, "answers")(CMRC))).questions
+    assert first.answers == () and second.answers == (Answer("任天堂", -1),)
+
+
+def test_null_is_not_said(write):
+    first, _ = read(write(instead(None, *QA, "is_impossible")(SQUAD))).questions
+    assert first.is_impossible is None
+    assert read(write(instead(None, "data", 0, "title")(SQUAD))).questions[0].passage.article == (
+        "number 1"
+    )
+
+
+def test_numbers_are_read_as_text(write, caplog):
+    changed = SQUAD
+    places = [(*QA, "id"), (*QA, "question"), (*PARAGRAPH, "context"), ("data", 0, "title")]
+    for number, place in enumerate(places, start=7):
+        changed = instead(number, *place)(changed)
+    changed = instead({"text": 9.5, "answer_start": 0}, *QA, "answers", 0)(changed)
+    question, _ = read(write(changed)).questions
+    assert (question.qas_id, question.text, question.passage.text) == ("7", "8", "9")
+    assert (question.passage.article, question.answers) == ("10", (Answer("9.5", 0),))
+    assert "4 numbers were read as text (the first: article '10', 'context': 9)" in caplog.text
+
+
+def test_numbers_among_cmrc_s_answers(write, caplog):
+    """As in the development set that is published."""
+    changed = instead("公司有1994人。", 0, "context_text")(CMRC)
+    changed = instead([1994, "1994人", 1994], 0, "qas", 0, "answers")(changed)
+    question, _ = read(write(changed)).questions
+    assert question.answers == (Answer("1994", 3), Answer("1994人", 3), Answer("1994", 3))
+    assert (
+        "2 numbers were read as text (the first: passage number 1, context_id 'DEV_0'"
+        in caplog.text
+    )
+    with pytest.raises(ValueError, match="'answers' must be a list of texts, not .True"):
+        read(write(instead([True], 0, "qas", 0, "answers")(CMRC)))
+
+
+def test_a_list_of_articles(write):
+    """SQuAD's "data" alone."""
+    first, second = read(write(SQUAD["data"])).questions
+    assert (first.qas_id, second.qas_id) == ("q1", "q2")
+
+
+def test_ids_that_are_there_twice(write, caplog):
+    path = write(instead(1, *PARAGRAPH, "qas", 1, "id")(instead("1", *QA, "id")(SQUAD)))
+    with pytest.raises(ValueError, match="question '1': there are two .* give each question its"):
+        read(path)
+    first, second = read(path, to_train=True).questions
+    assert first.qas_id == second.qas_id == "1"
+    assert "1 questions have the id of another one (the first: article 'Normans'" in caplog.text
+
+
+@pytest.mark.parametrize(
     ("edit", "problem"),
     [
         (without("data"), "'data' is missing"),
@@ -128,7 +192,10 @@ QA = (*PARAGRAPH, "qas", 0)
         (instead(None, *PARAGRAPH, "qas"), "article 'Normans': 'qas' must be a list, not None"),
         (without(*QA, "id"), "article 'Normans': 'id' is missing"),
         (without(*QA, "question"), "article 'Normans', question 'q1': 'question' is missing"),
-        (without(*QA, "answers"), "question 'q1': 'answers' is missing"),
+        (instead({"text": "911"}, *QA, "answers"), "'answers' must be a list, not {'text'"),
+        (instead([None], *QA, "answers"), "question 'q1': expected an object, not None"),
+        (instead(True, *QA, "id"), "'id' must be text, not True"),
+        (instead(float("nan"), *QA, "question"), "'question' must be text, not nan"),
         (instead("no", *QA, "is_impossible"), "'is_impossible' must be true or false, not 'no'"),
         (without(*QA, "answers", 0, "answer_start"), "question 'q1': 'answer_start' is missing"),
         (instead("4", *QA, "answers", 0, "answer_start"), "must be a whole number, not '4'"),
@@ -150,6 +217,7 @@ def test_what_is_wrong_is_named(edit, problem, write):
     [
         ('{"data":\n[}', "squad.json:2: not JSON"),
         ("", "squad.json:1: not JSON"),
+        ('{"id": 1}\n{"id": 2}', "squad.json:2: .* give one JSON value, not one a line"),
         ("[" * 100_000, "cannot be read"),
         ('{"data": ' + "9" * 5000 + "}", "cannot be read"),
     ],

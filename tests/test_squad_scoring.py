@@ -8,7 +8,7 @@ import pytest
 from squad_golden import ask, unpacked
 
 from bert_tf.data import cmrc_scoring, squad, squad_scoring
-from bert_tf.data.squad_files import Answer, read
+from bert_tf.data.squad_files import Answer, Dataset, read
 
 ROOT = Path(__file__).parent.parent
 # The whole development sets and Google's published predictions for them, 10 MB.
@@ -161,6 +161,32 @@ def test_cmrc(answer, prediction, exact, f1):
     ]
 
 
+def test_numbers_are_text(tmp_path, capsys):
+    """In answers and predictions, as the scorer makes text of both."""
+    qas = [
+        {"query_id": f"Q{n}", "query_text": "几年？", "answers": answers}
+        for n, answers in enumerate([[1994], [1994, "1995年"], ["一九九四年"]])
+    ]
+    text = "公司在1994年开业，1995年关门。"
+    dataset, predictions = tmp_path / "dev.json", tmp_path / "predictions.json"
+    dataset.write_text(json.dumps([{"context_id": "C", "context_text": text, "qas": qas}]))
+    predictions.write_text(json.dumps({"Q0": "1994", "Q1": 1995, "Q2": "1994年"}))
+    found = printed(capsys, dataset, predictions, "--scorer=cmrc2018")
+    # Of 1995 and 年 one is right; of the five of 一九九四年 and the two of 1994年, one.
+    f1 = 1 + 2 * 1 * (1 / 2) / (3 / 2) + 2 * (1 / 2) * (1 / 5) / (1 / 2 + 1 / 5)
+    assert (found["EM"], found["F1"]) == (f"{100 / 3:.3f}", f"{100 * f1 / 3:.3f}")
+
+
+def test_a_file_without_answers_is_not_scored():
+    questions = [ask("Oslo", is_impossible=True, qas_id="a"), ask("Oslo", is_impossible=False)]
+    for scorer in squad.SCORERS:
+        with pytest.raises(ValueError, match="there is no answer to compare with; give a file"):
+            squad.scores(Dataset("f", questions[1:]), {"q": ""}, scorer=scorer)
+    with pytest.raises(ValueError, match="question 'q': there is no answer to compare with"):
+        squad.scores(Dataset("f", questions), {"a": "", "q": ""})
+    assert squad.scores(Dataset("f", questions[:1]), {"a": ""})["exact"] == 100.0
+
+
 def test_words_between_chinese_are_nltk_s():
     pytest.importorskip("nltk")
     assert cmrc_scoring.segments("约$1,234.5(美元)。don't") == [
@@ -196,7 +222,8 @@ def test_drcd(tmp_path, capsys):
     ("content", "more", "problem"),
     [
         ("[]", (), "predictions.json: expected an object, question id -> text"),
-        ('{"q": 3}', (), "predictions.json: question 'q': expected text, not 3"),
+        ('{"q": true}', (), "predictions.json: question 'q': expected text, not True"),
+        ('{"q": ["x"]}', (), "predictions.json: question 'q': expected text, not ['x']"),
         ('{"q": "x"}', (), "predictions.json: none of its ids is a question of"),
         ("{", (), "predictions.json:1: not JSON"),
         ('{"q": "x"}', ("--null_odds=n.json",), "--null_odds=n.json is for SQuAD 2.0, not for"),

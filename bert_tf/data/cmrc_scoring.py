@@ -14,7 +14,7 @@ from typing import Any
 from absl import logging
 
 from bert_tf.data.squad_files import Question
-from bert_tf.data.squad_scoring import Predictions
+from bert_tf.data.squad_scoring import Predictions, require_answers
 
 # What the scorer removes; it also lists a double ellipsis, which no single character is.
 _MARKS = "-:_*^/\\~`+=，。：？！“”；’《》·、「」（）－～『』"
@@ -29,10 +29,13 @@ def score(questions: Sequence[Question], predictions: Predictions, file: str) ->
     """The scorer's output: percentages with three decimals, the counts, the predictions' `file`.
 
     A question without a prediction is counted as `SKIP` and scores 0.
+
+    Raises: ValueError if a question has no answers to compare with.
     """
     exact = f1 = 0.0
     skipped = 0
     for question in questions:
+        require_answers(question)
         qas_id = question.qas_id.strip()
         if qas_id not in predictions:
             skipped += 1
@@ -40,7 +43,7 @@ def score(questions: Sequence[Question], predictions: Predictions, file: str) ->
         texts = [answer.text for answer in question.answers]
         found = predictions[qas_id]
         exact += any(_bare(text) == _bare(found) for text in texts)
-        f1 += max((run_f1(text, found) for text in texts), default=0.0)
+        f1 += max(run_f1(text, found) for text in texts)
     if skipped:
         logging.warning("%d of %d questions have no prediction", skipped, len(questions))
     exact, f1 = (100.0 * value / len(questions) for value in (exact, f1))

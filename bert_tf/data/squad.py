@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bert_tf.data import cmrc_scoring, squad_scoring
-from bert_tf.data.squad_files import Dataset, read, read_json
+from bert_tf.data.squad_files import Dataset, is_number, read, read_json
 
 SCORERS = ("squad1.1", "squad2.0", "cmrc2018")
 
@@ -55,6 +55,10 @@ def scores(
         return cmrc_scoring.score(dataset.questions, predictions, file)
     if scorer == "squad1.1":
         return squad_scoring.squad_1_1(dataset.questions, predictions)
+    if not any(question.answers for question in dataset.questions):
+        for question in dataset.questions:  # the scorer takes all for questions without an answer
+            if not question.is_impossible:
+                squad_scoring.require_answers(question)
     return squad_scoring.squad_2_0(dataset.questions, predictions, null_odds, na_prob_thresh)
 
 
@@ -72,7 +76,10 @@ def score_files(
     scorer = scorer or scorer_for(dataset)
     if null_odds_file and scorer != "squad2.0":
         raise ValueError(f"--null_odds={null_odds_file} is for SQuAD 2.0, not for {scorer}")
-    predictions = _by_question(predictions_file, str, "text")
+    predictions = {
+        qas_id: str(value) if is_number(value) else value
+        for qas_id, value in _by_question(predictions_file, str, "text").items()
+    }
     if not any(question.qas_id in predictions for question in dataset.questions):
         raise ValueError(f"{predictions_file}: none of its ids is a question of {dataset.path}")
     odds = _by_question(null_odds_file, float, "a number") if null_odds_file else None
@@ -85,7 +92,7 @@ def _by_question(path: str, kind: type, what: str) -> Mapping[str, Any]:
     if not isinstance(values, dict):
         raise ValueError(f"{path}: expected an object, question id -> {what}")
     for qas_id, value in values.items():
-        fits = isinstance(value, kind) or (kind is float and type(value) is int)
+        fits = isinstance(value, kind) or is_number(value)  # text may be one, as in the files
         if not fits:
             raise ValueError(f"{path}: question {qas_id!r}: expected {what}, not {value!r:.40}")
     return values

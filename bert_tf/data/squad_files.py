@@ -1,15 +1,17 @@
 """Question-answering files as they are published, all read into one form.
 
 SQuAD 1.1 and 2.0; XQuAD and DRCD, which have SQuAD's form; CMRC2018 in SQuAD's form and in its own
-(a list of passages, whose answers are texts without a place).
+(a list of passages, whose answers are texts without a place). A number where a text belongs is read
+as the official scorers read it: CMRC2018's development set has numbers among its answers.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from absl import logging
@@ -82,27 +84,57 @@ class Dataset:
         return [q for q in self.questions if not all(map(q.is_aligned, q.answers))]
 
 
-def read(path: str) -> Dataset:
-    """Reads a file of questions; how many answers are misplaced in it is logged.
+def read(path: str, to_train: bool = False) -> Dataset:
+    """Read a file of questions, and log how many answers are misplaced and which texts are numbers.
 
-    Raises: ValueError if the file is missing, no UTF-8 or no JSON (naming the line), or lacks a
-      field, has one of another type, or an id twice (naming article and question).
+    A question without the field `answers` has none, as in a file that is to be predicted only.
+
+    Args:
+      to_train: take questions that share an id, which training does without, and log them.
+
+    Raises:
+      ValueError: the file is missing, no UTF-8 or no JSON (naming the line), or lacks a field,
+        has one of another type, or an id twice (naming article and question).
     """
     document = read_json(path)
+    numbers: list[str] = []
+    if isinstance(document, list) and _is_squad(document):
+        document = {"data": document}
     if isinstance(document, list):
-        questions = list(_cmrc_questions(path, document))
+        questions = list(_cmrc_questions(path, document, numbers))
     else:
-        questions = list(_squad_questions(_Object(document, path)))
+        questions = list(_squad_questions(_Object(document, path, numbers=numbers)))
     if not questions:
         raise ValueError(f"{path}: no questions in this file")
-    seen: set[str] = set()
-    for question in questions:
-        if question.qas_id in seen:
-            raise ValueError(f"{path}: {question.place}: there are two questions with this id")
-        seen.add(question.qas_id)
     dataset = Dataset(path, questions)
+    _check_ids(dataset, to_train)
+    if numbers:
+        logging.warning(
+            "%s: %d numbers were read as text (the first: %s)", path, len(numbers), numbers[0]
+        )
     _report_misaligned(dataset)
     return dataset
+
+
+def _is_squad(rows: list[Any]) -> bool:
+    """Whether a list has SQuAD's articles, which stood under "data"."""
+    return bool(rows) and isinstance(rows[0], dict) and "paragraphs" in rows[0]
+
+
+def _check_ids(dataset: Dataset, to_train: bool) -> None:
+    first = {question.qas_id: question for question in reversed(dataset.questions)}
+    twice = [q for q in dataset.questions if first[q.qas_id] is not q]
+    if not twice:
+        return
+    if not to_train:
+        raise ValueError(
+            f"{dataset.path}: {twice[0].place}: there are two questions with this id; answers "
+            "are written by id, so give each question its own"
+        )
+    logging.warning(
+        "%s: %d questions have the id of another one (the first: %s)",
+        *(dataset.path, len(twice), twice[0].place),
+    )
 
 
 def read_json(path: str) -> Any:
@@ -114,7 +146,10 @@ def read_json(path: str) -> Any:
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
-        raise BadRow(path, error.lineno, f"not JSON ({error.msg})") from error
+        problem = f"not JSON ({error.msg})"
+        if error.msg == "Extra data":
+            problem += "; give one JSON value, not one a line"
+        raise BadRow(path, error.lineno, problem) from error
     except (ValueError, RecursionError) as error:  # numbers too long, nested too deeply
         raise ValueError(f"{path}: JSON that cannot be read ({error})") from error
 
@@ -126,6 +161,7 @@ class _Object:
     fields: Any
     path: str
     place: str = ""
+    numbers: list[str] = field(default_factory=list)  # where a text was one, in the whole file
 
     def __post_init__(self) -> None:
         if not isinstance(self.fields, dict):
@@ -145,27 +181,41 @@ class _Object:
             raise self.error(f"{name!r} must be {what}, not {value!r:.40}")
         return value
 
+    def has(self, name: str) -> bool:
+        """Whether there is a value; null is none."""
+        return self.fields.get(name) is not None
+
     def text(self, name: str) -> str:
-        return self._whole(name, self.get(name, str, "text"))
+        return self._as_text(name, self.get(name, object, "text"), "text")
 
     def texts(self, name: str) -> list[str]:
         values = self.get(name, list, "a list of texts")
-        if not all(isinstance(value, str) for value in values):
-            raise self.error(f"{name!r} must be a list of texts, not {values!r:.40}")
-        return [self._whole(name, value) for value in values]
+        return [self._as_text(name, value, "a list of texts") for value in values]
 
-    def _whole(self, name: str, value: str) -> str:
+    def _as_text(self, name: str, value: object, what: str) -> str:
+        if is_number(value):
+            self.numbers.append(f"{self.place}, {name!r}: {value}")
+            return str(value)
+        if not isinstance(value, str):
+            raise self.error(f"{name!r} must be {what}, not {self.fields[name]!r:.40}")
         if _SURROGATES.search(value):
             raise self.error(f"{name!r} holds half of a surrogate pair")
         return value
 
     def objects(self, name: str) -> Iterator[_Object]:
         values = self.get(name, list, "a list")
-        return (_Object(value, self.path, self.place) for value in values)
+        return (replace(self, fields=value) for value in values)
 
     def title(self, name: str, otherwise: str) -> str:
         value = self.fields.get(name)
-        return value if isinstance(value, str) else otherwise
+        return str(value) if isinstance(value, str) or is_number(value) else otherwise
+
+
+def is_number(value: object) -> bool:
+    """Whether a JSON value is a finite number, which the official scorers take for its text."""
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _squad_questions(document: _Object) -> Iterator[Question]:
@@ -183,23 +233,24 @@ def _squad_question(qa: _Object, passage: Passage) -> Question:
     qa = qa.at(f"question {qas_id!r}")
     answers = [
         Answer(answer.text("text"), answer.get("answer_start", int, "a whole number"))
-        for answer in qa.objects("answers")
+        for answer in (qa.objects("answers") if qa.has("answers") else ())
     ]
     is_impossible = None
-    if "is_impossible" in qa.fields:
+    if qa.has("is_impossible"):
         is_impossible = qa.get("is_impossible", bool, "true or false")
     return Question(qas_id, qa.text("question"), passage, tuple(answers), is_impossible)
 
 
-def _cmrc_questions(path: str, document: list[Any]) -> Iterator[Question]:
+def _cmrc_questions(path: str, document: list[Any], numbers: list[str]) -> Iterator[Question]:
     for number, value in enumerate(document, start=1):
-        paragraph = _Object(value, path, f"passage number {number}")
+        paragraph = _Object(value, path, f"passage number {number}", numbers)
         title = paragraph.title("context_id", f"number {number}")
         passage = Passage(title, paragraph.text("context_text"))
         for qa in paragraph.at(f"context_id {title!r}").objects("qas"):
             qas_id = qa.text("query_id")
             qa = qa.at(f"question {qas_id!r}")
-            answers = [Answer(text, passage.text.find(text)) for text in qa.texts("answers")]
+            texts = qa.texts("answers") if qa.has("answers") else ()
+            answers = [Answer(text, passage.text.find(text)) for text in texts]
             yield Question(qas_id, qa.text("query_text"), passage, tuple(answers), None)
 
 

@@ -39,6 +39,14 @@ def token_f1(answer: str, prediction: str) -> float:
     return (2 * precision * recall) / (precision + recall)
 
 
+def require_answers(question: Question) -> None:
+    """Check that a question can be scored. Raises ValueError if it has no answer."""
+    if not question.answers:
+        raise ValueError(
+            f"{question.place}: there is no answer to compare with; give a file with answers"
+        )
+
+
 def squad_1_1(questions: Sequence[Question], predictions: Predictions) -> Scores:
     """`exact_match` and `f1` in percent; a question without a prediction scores 0, with a warning.
 
@@ -47,8 +55,7 @@ def squad_1_1(questions: Sequence[Question], predictions: Predictions) -> Scores
     exact = f1 = 0.0
     missing = []
     for question in questions:
-        if not question.answers:
-            raise ValueError(f"{question.place}: there is no answer to compare with")
+        require_answers(question)
         if question.qas_id not in predictions:
             missing.append(question.qas_id)
             continue

@@ -57,9 +57,9 @@ def training_windows(
     and 0. Each answer that is dropped or moved is logged. `shuffle` mixes the questions once, as
     Google's program does (not their windows, which stay side by side).
 
-    Raises: ValueError naming the question if it has no answer, though it must have one, or with
-      `google_exact` more than one.
+    Raises: ValueError as `check`, or if no question can be trained on.
     """
+    check(dataset, version_2_with_negative, settings.google_exact)
     pieces = tokenize_passages(dataset.questions, tokenizer)
     counts = TrainingCounts()
     labelled: list[tuple[Question, Span | None]] = []
@@ -68,8 +68,10 @@ def training_windows(
             counts.impossible += 1
             labelled.append((question, None))
             continue
-        answer = _only_answer(dataset.path, question, settings.google_exact, counts)
-        span = _locate(question, answer, pieces[question.passage], tokenizer, settings, counts)
+        counts.several_answers += len(question.answers) > 1
+        span = _locate(
+            question, question.answers[0], pieces[question.passage], tokenizer, settings, counts
+        )
         if span is not None:
             labelled.append((question, span))
     if not labelled:
@@ -87,20 +89,27 @@ def training_windows(
     return replace(windows, positions=positions, impossible=impossible), counts
 
 
-def _only_answer(path: str, question: Question, exact: bool, counts: TrainingCounts) -> Answer:
-    if not question.answers:
-        remedy = "use --version_2_with_negative=true" if question.is_impossible else "leave it out"
-        raise ValueError(
-            f"{path}: {question.place}: for training, each question needs an answer; {remedy}"
-        )
-    if len(question.answers) > 1:
-        if exact:
+def check(dataset: Dataset, version_2_with_negative: bool, google_exact: bool) -> None:
+    """Check that the questions have the answers that training needs.
+
+    Raises:
+      ValueError: naming the question, which has no answer, though it must have one, or with
+        `google_exact` more than one.
+    """
+    for question in dataset.questions:
+        if version_2_with_negative and question.is_impossible:
+            continue
+        place = f"{dataset.path}: {question.place}"
+        if not question.answers:
+            remedy = "leave it out"
+            if question.is_impossible:
+                remedy = "use --version_2_with_negative=true"
+            raise ValueError(f"{place}: for training, each question needs an answer; {remedy}")
+        if google_exact and len(question.answers) > 1:
             raise ValueError(
-                f"{path}: {question.place}: for training, each question should have exactly 1 "
-                f"answer, not {len(question.answers)}; without --google_exact the first is used"
+                f"{place}: for training, each question should have exactly 1 answer, not "
+                f"{len(question.answers)}; without --google_exact the first is used"
             )
-        counts.several_answers += 1
-    return question.answers[0]
 
 
 def _locate(
@@ -128,11 +137,11 @@ def _locate(
 
 def _nearest(question: Question, answer: Answer) -> Answer | None:
     """The answer where the file says, or else where its words occur closest to that place."""
-    if question.is_aligned(answer):
-        return answer
     words = answer.text.split()
     if not words:
         return None
+    if question.is_aligned(answer):
+        return answer
     found = re.finditer(r"\s+".join(map(re.escape, words)), question.passage.text)
     places = [Answer(match.group(), match.start()) for match in found]
     return min(places, key=lambda place: abs(place.start - answer.start), default=None)

@@ -23,10 +23,9 @@ import numpy as np
 
 from bert_tf import checkpoints, filesystem, heads, run_folder
 from bert_tf.checkpoints.location import TASK_FILE
-from bert_tf.data import records, squad, squad_answers, squad_files, squad_windows
+from bert_tf.data import records, squad, squad_answers, squad_windows
 from bert_tf.data.records import RecordFile
 from bert_tf.data.squad_answers import Answers
-from bert_tf.data.squad_files import Dataset
 from bert_tf.data.squad_training import training_windows
 from bert_tf.data.squad_windows import Windows
 from bert_tf.export import export_model
@@ -69,27 +68,13 @@ class QuestionAnswering(Program[QuestionAnsweringConfig]):
 
     head = "head for question answering (cls/squad)"
 
-    def __init__(self, config: QuestionAnsweringConfig):
-        if config.google_exact:  # in whose answers padding takes part
-            config = dataclasses.replace(config, pad_to_max_seq_length=True)
-        super().__init__(config)
-
     def prepare(self) -> None:
-        config = self.config
-        if config.do_train:
-            self._training_set = squad_files.read(config.train_file)
-        if config.do_eval:
-            self._check_answers()
         self.threshold = self._threshold()
 
-    def _check_answers(self) -> None:
-        """Whether the answers to --predict_file can be scored."""
-        for question in self._predict_set.questions:
-            if not question.answers and not question.is_impossible:
-                raise ValueError(
-                    f"{self.config.predict_file}: {question.place}: there is no answer to compare "
-                    "with; for --do_eval=true give a file with answers"
-                )
+    def read_inputs(self) -> None:
+        self.config.check_questions()
+        if self.config.needs_predict_set and not len(self._windows):
+            raise ValueError(f"--predict_file={self.config.predict_file}: all passages are empty")
 
     def _threshold(self) -> float:
         """Of the null odds: given, or saved beside a model that is used or continued, or 0."""
@@ -133,17 +118,27 @@ class QuestionAnswering(Program[QuestionAnsweringConfig]):
         return {"the training data": [self.config.train_file]}
 
     def training_rows(self) -> tuple[RecordFile, int]:
-        """The windows; as in Google's program an epoch has as many examples as questions."""
+        """The windows, and how many rows an epoch has: see --epoch_unit."""
+        config = self.config
         windows, counts = training_windows(
-            self._training_set,
+            config.train_set,
             self.tokenizer,
-            self.config.window_settings(),
-            self.config.version_2_with_negative,
+            config.window_settings(),
+            config.version_2_with_negative,
         )
         numbers = dataclasses.asdict(counts) | {"windows": len(windows)}
         print("train: " + ", ".join(f"{n} {name}" for name, n in numbers.items()), flush=True)
         self.metrics.setdefault("data", {})["train"] = numbers
-        return self._records("train", windows), counts.used
+        epoch = counts.used if config.epoch_unit == "questions" else len(windows)
+        if epoch < len(windows):
+            passes = config.num_train_epochs * epoch / len(windows)
+            print(
+                f"--num_train_epochs={config.num_train_epochs:g} counts {epoch} questions, as "
+                f"Google's program does: {passes:.2f} passes over the {len(windows)} windows. "
+                "--epoch_unit=windows counts windows.",
+                flush=True,
+            )
+        return self._records("train", windows), epoch
 
     def _records(self, name: str, windows: Windows) -> RecordFile:
         """The rows of the windows, written anew on every run, as Google's."""
@@ -154,18 +149,11 @@ class QuestionAnswering(Program[QuestionAnsweringConfig]):
         return RecordFile(path, spec)
 
     @functools.cached_property
-    def _predict_set(self) -> Dataset:
-        return squad_files.read(self.config.predict_file)
-
-    @functools.cached_property
     def _windows(self) -> Windows:
         """Of --predict_file."""
-        windows = squad_windows.build(
-            self._predict_set.questions, self.tokenizer, self.config.window_settings()
+        return squad_windows.build(
+            self.config.predict_set.questions, self.tokenizer, self.config.window_settings()
         )
-        if not len(windows):
-            raise ValueError(f"--predict_file={self.config.predict_file}: all passages are empty")
-        return windows
 
     @functools.cached_property
     def _rows(self) -> RecordFile:
@@ -208,7 +196,7 @@ class QuestionAnswering(Program[QuestionAnsweringConfig]):
 
     def _scored(self, logits: Logits) -> tuple[dict[str, float], float]:
         """The scores, and the threshold that they are for: the given one, or the best."""
-        dataset, threshold = self._predict_set, self.threshold
+        dataset, threshold = self.config.predict_set, self.threshold
         answers = self._answers(logits, threshold)
         best: dict[str, float] = {}
         if self.config.version_2_with_negative and squad.scorer_for(dataset) == "squad2.0":
@@ -232,7 +220,7 @@ class QuestionAnswering(Program[QuestionAnsweringConfig]):
         scores, self.threshold = self._scored(self._final_logits)
         if _THRESHOLD in scores and self.config.null_score_diff_threshold is None:
             self._save_threshold()
-        counts = {"examples": len(self._predict_set.questions), "windows": len(self._windows)}
+        counts = {"examples": len(self.config.predict_set.questions), "windows": len(self._windows)}
         self.metrics["eval"] = counts | scores
         text = result_files.eval_results(scores | {"global_step": self.metrics["global_step"]})
         self.write("eval_results", "eval_results.txt", text)
@@ -255,7 +243,7 @@ class QuestionAnswering(Program[QuestionAnsweringConfig]):
         for name, content in files.items():
             self.write(name, f"{name}.json", squad_answers.to_json(content))
         self.metrics["predict"] = {
-            "examples": len(self._predict_set.questions),
+            "examples": len(self.config.predict_set.questions),
             "windows": len(self._windows),
             "without_answer": sum(not text for text in answers.predictions.values()),
         }
@@ -270,7 +258,7 @@ class QuestionAnswering(Program[QuestionAnsweringConfig]):
             config.max_answer_length,
             self.threshold if config.version_2_with_negative else None,
         )
-        questions = self._predict_set.questions[:32] if config.predict_file else []
+        questions = self.config.predict_set.questions[:32] if config.predict_file else []
         samples = [(question.text, question.passage.text) for question in questions]
         settings = config.export_dir, samples, self.run_dir, config.export_precision
         self.written["export"] = export_model(servable, *settings, self._dev_set)

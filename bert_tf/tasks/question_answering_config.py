@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 
+from bert_tf.data import squad_files, squad_training
 from bert_tf.data.squad_answers import AnswerSettings
+from bert_tf.data.squad_files import Dataset
 from bert_tf.data.squad_windows import WindowSettings
 from bert_tf.run_config import RunConfig, cli_flag, shared_flag
+
+EPOCH_UNITS = ("questions", "windows")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -20,7 +25,8 @@ class QuestionAnsweringConfig(RunConfig):
     )
     predict_file: str | None = cli_flag(
         None,
-        "Questions to answer, in the same forms; with --do_eval their answers must be there.",
+        "Questions to answer, in the same forms. Their answers must be there for --do_eval, and "
+        "may be missing for --do_predict.",
         free=True,
     )
     do_eval: bool = shared_flag("do_eval", help="Score the answers to --predict_file.")
@@ -29,6 +35,17 @@ class QuestionAnsweringConfig(RunConfig):
         "max_seq_length",
         default=384,
         help="Longest input in word pieces; longer passages are cut into several windows.",
+    )
+    num_train_epochs: float = shared_flag(
+        "num_train_epochs",
+        help="Passes over the training set. As in Google's program a pass has as many rows as "
+        "there are questions. Where long passages make several windows a question, most windows "
+        "are then seen less often than this; see --epoch_unit.",
+    )
+    epoch_unit: str = cli_flag(
+        "questions",
+        "Rows in one of --num_train_epochs: as many as there are questions, or all windows.",
+        choices=EPOCH_UNITS,
     )
     doc_stride: int = cli_flag(128, "Pieces from the start of one window to that of the next.")
     max_query_length: int = cli_flag(64, "Longest question in pieces; the rest is cut off.")
@@ -58,6 +75,8 @@ class QuestionAnsweringConfig(RunConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.require_action()
+        if self.google_exact:  # in whose answers padding takes part
+            object.__setattr__(self, "pad_to_max_seq_length", True)
         self.window_settings()
         self.answer_settings(0.0)
         for action, file in (
@@ -78,6 +97,41 @@ class QuestionAnsweringConfig(RunConfig):
                 "it needs --version_2_with_negative=true"
             )
 
+    @functools.cached_property
+    def train_set(self) -> Dataset:
+        """The questions of --train_file, read once."""
+        return _read("train_file", self.train_file, to_train=True)
+
+    @functools.cached_property
+    def predict_set(self) -> Dataset:
+        """The questions of --predict_file, read once."""
+        return _read("predict_file", self.predict_file)
+
+    def check_inputs(self) -> None:
+        super().check_inputs()
+        self.check_questions()
+
+    def check_questions(self) -> None:
+        """Read the files that the flags will need, and check that answers are where they must be.
+
+        Raises:
+          ValueError: a file cannot be read, or a question lacks its answer; the message names it.
+        """
+        if self.do_train:
+            squad_training.check(self.train_set, self.version_2_with_negative, self.google_exact)
+        for question in self.predict_set.questions if self.needs_predict_set else ():
+            if self.do_eval and not question.answers and not question.is_impossible:
+                raise ValueError(
+                    f"{self.predict_file}: {question.place}: there is no answer to compare with; "
+                    "for --do_eval=true give a file with answers"
+                )
+
+    @property
+    def needs_predict_set(self) -> bool:
+        """Whether --predict_file will be read: an export takes its first requests from it."""
+        exported = self.export_dir is not None and self.predict_file is not None
+        return self.do_eval or self.do_predict or exported
+
     def window_settings(self) -> WindowSettings:
         """How passages are cut. Raises ValueError for flags that do not fit together."""
         lengths = (self.max_seq_length, self.doc_stride, self.max_query_length)
@@ -93,3 +147,12 @@ class QuestionAnsweringConfig(RunConfig):
             self.google_exact,
             self.verbose_logging,
         )
+
+
+def _read(flag: str, path: str | None, to_train: bool = False) -> Dataset:
+    if path is None:
+        raise ValueError(f"--{flag} is needed")
+    try:
+        return squad_files.read(path, to_train)
+    except ValueError as error:
+        raise ValueError(f"--{flag}: {error}") from error
