@@ -308,9 +308,9 @@ class RunConfig(TrainingConfig):
         )
 
 
-def shared_flag(name: str, **changes: Any) -> Any:
-    """The flag of `RunConfig` as a field of another program's config, but for `changes`."""
-    field = next(field for field in dataclasses.fields(RunConfig) if field.name == name)
+def shared_flag(name: str, config: type[TrainingConfig] = RunConfig, **changes: Any) -> Any:
+    """The flag of a config as a field of another program's config, but for `changes`."""
+    field = next(field for field in dataclasses.fields(config) if field.name == name)
     return cli_flag(**{"default": field.default, **field.metadata, **changes})
 
 

@@ -550,3 +550,25 @@ def test_a_vocabulary_is_needed_beside_the_config_or_by_itself(tmp_path):
 def test_predicting_without_a_trained_model_is_refused(tmp_path):
     with pytest.raises(ValueError, match="holds no checkpoint; train first"):
         classification.run(config(tmp_path, do_predict=True))
+
+
+def test_a_development_set_out_of_the_training_file(tmp_path, capsys):
+    """Never trained on, and the same rows where the run goes on or the model is only used."""
+    rows = [f"the dog is {i},{'ab'[i % 3 == 0]}" for i in range(60)]
+    (tmp_path / "train.csv").write_text("\n".join(["text,label", *rows, ""]))
+    own = {"task_name": "csv", "data_dir": str(tmp_path), "dev_split": 0.1}
+    run = config(tmp_path / "run", do_train=True, do_eval=True, num_train_epochs=0.1, **own)
+    result = classification.run(run)
+    listed = Path(result["dev_split"]).read_text()
+    assert "dev: 6 of 60 rows of the training file (--dev_split=0.1)" in capsys.readouterr().out
+    data = result["metrics"]["data"]
+    assert (data["train"]["examples"], data["dev"]["examples"]) == (54, 6)
+    assert data["dev"]["labels"] == {"a": 4, "b": 2}
+    assert not [text for text in data["warnings"] if "are in train too" in text]
+    again = classification.run(run)  # finds its checkpoint
+    used = config(tmp_path / "run", do_eval=True, random_seed=7, **own)
+    for later in (again, classification.run(used)):
+        assert Path(later["dev_split"]).read_text() == listed
+        assert later["metrics"]["eval"] == result["metrics"]["eval"]
+    with pytest.raises(ValueError, match=r"--dev_split=0\.2, but .* was trained with 0\.1"):
+        classification.run(config(tmp_path / "run", do_eval=True, **own | {"dev_split": 0.2}))

@@ -20,7 +20,7 @@ import numpy as np
 import tensorflow as tf
 
 from bert_tf import filesystem, heads
-from bert_tf.data import statistics
+from bert_tf.data import dev_split, statistics
 from bert_tf.data.examples import InputExample
 from bert_tf.data.features import Packing, pool_windows
 from bert_tf.data.records import RecordFile
@@ -52,7 +52,9 @@ def run(config: ClassificationConfig) -> dict[str, Any]:
         mend it.
       FloatingPointError: the loss became infinite or not a number.
     """
+    config.check_inputs()
     if config.several_runs:
+        sentence_data.check_test_files(config)
         return run_seeds(config, Classifier)
     return Classifier(config).run()
 
@@ -80,6 +82,7 @@ class Classifier(Program[ClassificationConfig]):
             "long_text": config.long_text,
             "window_stride": config.window_stride,
             "window_pooling": config.window_pooling,
+            "dev_split": config.dev_split,
         }
 
     def build_model(self) -> keras.Model:
@@ -95,8 +98,36 @@ class Classifier(Program[ClassificationConfig]):
 
     # --------------------------------------------------------------------------------- data
 
+    def read_inputs(self) -> None:
+        splits = self.config.read_splits()
+        for split in splits:
+            for part in [split] if split == "train" else self._splits(split):
+                self._examples(part)
+        if self.config.dev_split is not None and "train" in splits:
+            rows = [(example.line, example.guid) for example in self._examples("dev")]
+            self.write("dev_split", dev_split.FILE, dev_split.listing(rows))
+            whole = len(rows) + len(self._examples("train"))
+            print(
+                f"dev: {len(rows)} of {whole} rows of the training file "
+                f"(--dev_split={self.config.dev_split})",
+                flush=True,
+            )
+
     def _examples(self, split: str) -> list[InputExample]:
+        if self.config.dev_split is not None and split in ("train", "dev"):
+            return self.once(self._part_of_train, split)
         return self.once(self._read, split)
+
+    def _part_of_train(self, split: str) -> list[InputExample]:
+        """Return the examples of the training file that --dev_split takes, or leaves."""
+        examples = self.once(self._read, "train")
+        held_out = self.once(self._held_out, "train")
+        return [e for n, e in enumerate(examples) if (n in held_out) == (split == "dev")]
+
+    def _held_out(self, split: str) -> set[int]:
+        examples, classes = self.once(self._read, split), self.task.problem_type == "classification"
+        groups = [example.label if classes else "" for example in examples]
+        return set(dev_split.held_out(groups, self.config.dev_split))
 
     def _read(self, split: str) -> list[InputExample]:
         bad_rows = BadRows(self.config.skip_bad_rows)
@@ -144,14 +175,14 @@ class Classifier(Program[ClassificationConfig]):
     def training_files(self) -> Mapping[str, Sequence[str]]:
         self._examples("train")  # says what is wrong with them, if anything is
         files = {"the training data": self.task.files(self.config.data_dir, "train")}
-        if self.config.eval_steps:  # then it decides which weights are the best
+        if (
+            self.config.eval_steps and self.config.dev_split is None
+        ):  # then it decides which weights are the best
             files["the development data"] = self.task.files(self.config.data_dir, "dev")
         return files
 
     def _splits(self, part: str) -> list[str]:
-        """`dev` or `test`, and the further ones of the task that are there."""
-        further = (s for s in self.task.splits if s.startswith(f"{part}_"))
-        return [part, *(s for s in further if self.task.has(self.config.data_dir, s))]
+        return sentence_data.splits(self.task, self.config.data_dir, part)
 
     # --------------------------------------------------------------------------- evaluation
 

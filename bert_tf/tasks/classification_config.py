@@ -9,13 +9,15 @@ from bert_tf.data.examples import LABEL_SEPARATOR
 from bert_tf.data.features import POOLINGS
 from bert_tf.data.glue import DEFAULT_LANGUAGE
 from bert_tf.packing import LONG_TEXT
-from bert_tf.run_config import SEVERAL_PROCESSES, RunConfig, cli_flag
+from bert_tf.run_config import SEVERAL_PROCESSES, cli_flag, shared_flag
+from bert_tf.tasks import sentence_data
+from bert_tf.tasks.dataset_config import DatasetConfig
 
 _OWN_FILES = "Your own files:"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ClassificationConfig(RunConfig):
+class ClassificationConfig(DatasetConfig):
     """One run of the classifier: its task, data and what to do with it."""
 
     task_name: str = cli_flag(
@@ -42,15 +44,14 @@ class ClassificationConfig(RunConfig):
         f"{LABEL_SEPARATOR!r} in between (in JSON a list).",
         choices=PROBLEM_TYPES,
     )
-    labels: str | None = cli_flag(
-        None,
-        f"{_OWN_FILES} the classes, with commas in between; by default those of the training file.",
+    labels: str | None = shared_flag(
+        "labels",
+        DatasetConfig,
+        help=f"{_OWN_FILES} the classes, with commas in between; one with a comma in it stands in "
+        "double quotes. By default those of the training file.",
     )
     xnli_language: str | None = cli_flag(
         None, f"Language of xnli or paws-x; by default {DEFAULT_LANGUAGE}, as in Google's program."
-    )
-    skip_bad_rows: bool = cli_flag(
-        False, "Leave out rows that cannot be used, and list them, instead of stopping."
     )
     long_text: str = cli_flag(
         "truncate",
@@ -111,6 +112,12 @@ class ClassificationConfig(RunConfig):
                 f"processes (--distribution_strategy={self.distribution_strategy}) cannot; give "
                 "each seed a command and an --output_dir of its own"
             )
+
+    def check_inputs(self) -> None:
+        """Check the task and that its files are there. Raises ValueError."""
+        super().check_inputs()
+        task = sentence_data.task_of(self)
+        self.check_files(lambda split: task.files(self.data_dir, split)[0])
 
     @property
     def several_runs(self) -> bool:

@@ -5,13 +5,17 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from bert_tf import checkpoints
 from bert_tf.data import delimited, glue
 from bert_tf.data.examples import InputExample, SentenceTask, label_names
-from bert_tf.tasks.classification_config import ClassificationConfig
+from bert_tf.data.text_files import BadRows, did_you_mean
+
+if TYPE_CHECKING:
+    from bert_tf.tasks.classification_config import ClassificationConfig
 
 
 def choose(config: ClassificationConfig, source: str | None) -> tuple[SentenceTask, list[str]]:
@@ -28,11 +32,14 @@ def choose(config: ClassificationConfig, source: str | None) -> tuple[SentenceTa
     known = None
     if source is not None and not config.do_train:
         known = checkpoints.saved_labels(source)
-    if config.task_name.lower() in delimited.KINDS:
-        task = _own_files(config, known)
-    else:
-        config.check_own_file_flags_unused()
-        task = glue.find(config.task_name, config.xnli_language)
+    task = task_of(config)
+    if isinstance(task, delimited.DelimitedTask) and not task.regression:
+        classes = task.classes
+        if classes is None and known and not task.has(config.data_dir, "train"):
+            classes = tuple(known)  # without a training file they are what the model knows
+        if classes is None:
+            classes = tuple(task.labels(config.data_dir))  # found once, here
+        task = dataclasses.replace(task, classes=classes)
     labels = task.labels(config.data_dir)
     if known and sorted(known) != sorted(labels):
         raise ValueError(
@@ -42,7 +49,18 @@ def choose(config: ClassificationConfig, source: str | None) -> tuple[SentenceTa
     return task, known or labels
 
 
-def _own_files(config: ClassificationConfig, known: list[str] | None) -> SentenceTask:
+def task_of(config: ClassificationConfig) -> SentenceTask:
+    """Return the task that the flags name, before any of its files is read.
+
+    Raises:
+      ValueError: there is no such task, or a flag does not fit it.
+    """
+    if config.task_name.lower() not in delimited.KINDS:
+        if config.task_name.lower() not in glue.TASKS:
+            hint = did_you_mean(config.task_name.lower(), [*glue.TASKS, *delimited.KINDS])
+            raise ValueError(f"Task not found: {config.task_name}.{hint}")
+        config.check_own_file_flags_unused()
+        return glue.find(config.task_name, config.xnli_language)
     task = delimited.DelimitedTask(
         kind=config.task_name.lower(),
         text_a_column=config.text_a_column,
@@ -52,20 +70,23 @@ def _own_files(config: ClassificationConfig, known: list[str] | None) -> Sentenc
         problem_type=config.problem_type,
         skip_bad_rows=config.skip_bad_rows,
     )
-    if task.regression:
+    if task.regression or config.labels is None:
         return task
-    if config.labels is not None:
-        found = [label.strip() for label in config.labels.split(",")]
-        if len(set(found)) < max(2, len(found)) or not all(found):
-            raise ValueError(
-                f"--labels={config.labels}: give two or more different labels with commas in "
-                "between, such as --labels=ham,spam"
-            )
-    elif known and not task.has(config.data_dir, "train"):
-        found = known  # without a training file they are what the model knows
-    else:
-        found = task.labels(config.data_dir)  # found once, here
-    return dataclasses.replace(task, classes=tuple(found))
+    return dataclasses.replace(task, classes=tuple(config.label_list() or ()))
+
+
+def splits(task: SentenceTask, data_dir: str, part: str) -> list[str]:
+    """Return `dev` or `test`, and the further ones of the task that are there."""
+    further = (s for s in task.splits if s.startswith(f"{part}_"))
+    return [part, *(s for s in further if task.has(data_dir, s))]
+
+
+def check_test_files(config: ClassificationConfig) -> None:
+    """Read what --do_predict asks for, before several models are trained. Raises ValueError."""
+    if config.do_predict:
+        task, _ = choose(config, None)
+        for split in splits(task, config.data_dir, "test"):
+            task.examples(config.data_dir, split, BadRows(config.skip_bad_rows))
 
 
 def check_flags(config: ClassificationConfig, task: SentenceTask, source: str | None) -> None:
@@ -81,6 +102,14 @@ def check_flags(config: ClassificationConfig, task: SentenceTask, source: str | 
     if config.do_train or source is None:
         return
     noted = checkpoints.saved_task(source) or {}
+    if (
+        config.dev_split is not None
+        and noted.get("dev_split", config.dev_split) != config.dev_split
+    ):
+        raise ValueError(
+            f"--dev_split={config.dev_split}, but {source} was trained with "
+            f"{noted['dev_split'] or 'the whole training file'}: it has seen some of these rows"
+        )
     now = {
         "task_type": task.problem_type,
         "long_text": config.long_text,
