@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from os import PathLike, fspath
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
-from bert_tf.vocabulary import UnknownTokenError, convert_by_vocab
+from bert_tf.vocabulary import UnknownTokenError, convert_by_vocab, validate_vocab_size
 from bert_tf.wordpiece import convert_to_unicode
 
 Key = TypeVar("Key")
@@ -39,9 +39,9 @@ class Tokenizer(ABC):
       keep_special_tokens: as above.
       vocab: token -> id.
       inv_vocab: id -> token.
-      num_tokens: the entries of the file, which is what `vocab_size` of the model must be.
-      pad_token_id, unk_token_id, cls_token_id, sep_token_id: ids of the special tokens.
-      mask_token_id: the id of [MASK], or None if the vocabulary has none.
+      num_tokens: the entries of the file; `vocab_size` of the model is as many, or more.
+      unk_token_id, cls_token_id, sep_token_id: ids of the special tokens.
+      pad_token_id, mask_token_id: those of [PAD] and [MASK], or None if the vocabulary has none.
       special_tokens: the tokens that `keep_special_tokens` lets through, and their ids.
     """
 
@@ -50,7 +50,7 @@ class Tokenizer(ABC):
     vocab: dict[str, int]
     inv_vocab: dict[int, str]
     num_tokens: int
-    pad_token_id: int
+    pad_token_id: int | None
     unk_token_id: int
     cls_token_id: int
     sep_token_id: int
@@ -82,6 +82,23 @@ class Tokenizer(ABC):
             "do_lower_case": self.do_lower_case,
             "keep_special_tokens": self.keep_special_tokens,
         }
+
+    def check_model(self, vocab_size: int, config_file: str = "the config") -> None:
+        """Raise ValueError unless a model with so many embeddings can read this tokenizer's rows.
+
+        Args:
+          config_file: what says `vocab_size`, for the message.
+        """
+        self.check_padding()
+        validate_vocab_size(self.vocab_file, self.num_tokens, vocab_size, config_file)
+
+    def check_padding(self) -> None:
+        """Raise ValueError if there is no [PAD], which rows are filled up with."""
+        if self.pad_token_id is None:
+            raise ValueError(
+                f"{self.vocab_file} lacks [PAD], which rows are filled up with; use the vocab.txt "
+                "that belongs to the checkpoint"
+            )
 
     @abstractmethod
     def _encode(self, text: str) -> list[int]:

@@ -49,6 +49,7 @@ class MaskFiller:
     def __init__(self, model: keras.Model, tokenizer: Tokenizer, max_seq_length: int):
         self.model, self.max_seq_length = model, max_seq_length
         self.tokenizer, self.mask_id = keeping_masks(tokenizer)
+        self._words = np.array(sorted(self.tokenizer.inv_vocab))
 
     @classmethod
     def from_pretrained(cls, path: str | os.PathLike[str]) -> MaskFiller:
@@ -77,11 +78,19 @@ class MaskFiller:
         if not len(places):
             raise ValueError(f"{text!r:.80} has no [MASK]; put one where a word is to be found")
         log_probs = self.log_probs([ids], [places.tolist()])[0]
-        best = np.argsort(-log_probs, axis=-1, kind="stable")[:, :top_k]
+        best = self.best(log_probs, top_k)
         return [
             [Candidate(self.tokenizer.inv_vocab[int(i)], float(np.exp(row[i]))) for i in ranked]
             for row, ranked in zip(log_probs, best, strict=True)
         ]
+
+    def best(self, log_probs: np.ndarray, top_k: int) -> np.ndarray:
+        """Return the ids of the likeliest pieces [..., top_k], the likeliest first.
+
+        Rows of the embeddings that the vocabulary has no token for are none of them.
+        """
+        order = np.argsort(-log_probs[..., self._words], axis=-1, kind="stable")
+        return self._words[order[..., :top_k]]
 
     def score(self, text: str) -> tuple[float, int]:
         """The pseudo-log-likelihood of a text, in nats, and its number of pieces.

@@ -210,11 +210,11 @@ class FullTokenizer(Tokenizer):
     An [UNK] spans its whole word.
 
     Args:
-      vocab_file: one token a line.
+      vocab_file: one token a line, or a `tokenizer.json`; see `load_vocab`.
       do_lower_case: lower-case the text and drop its accents.
       keep_special_tokens: "[MASK]" and the like in a text are tokens; see `Tokenizer`.
 
-    Raises: ValueError if the vocabulary lacks [PAD], [UNK], [CLS] or [SEP].
+    Raises: ValueError if the vocabulary lacks [UNK], [CLS] or [SEP].
     """
 
     tokenization = "wordpiece"
@@ -231,10 +231,10 @@ class FullTokenizer(Tokenizer):
         self._check_special_tokens()
         self.inv_vocab = {index: token for token, index in self.vocab.items()}
         self.num_tokens = max(self.inv_vocab) + 1
-        self.pad_token_id, self.unk_token_id, self.cls_token_id, self.sep_token_id = (
-            self.vocab[token] for token in SPECIAL_TOKENS
+        self.unk_token_id, self.cls_token_id, self.sep_token_id = (
+            self.vocab[token] for token in SPECIAL_TOKENS[1:]
         )
-        self.mask_token_id = self.vocab.get("[MASK]")
+        self.pad_token_id, self.mask_token_id = map(self.vocab.get, ("[PAD]", "[MASK]"))
         self._set_special_tokens()
         self.basic_tokenizer = BasicTokenizer(do_lower_case)
         self.wordpiece_tokenizer = WordpieceTokenizer(self.vocab)
@@ -244,7 +244,7 @@ class FullTokenizer(Tokenizer):
 
     def _check_special_tokens(self) -> None:
         missing = [token for token in SPECIAL_TOKENS if token not in self.vocab]
-        if not missing:
+        if missing in ([], ["[PAD]"]):  # Google's tokenizer never asks for [PAD]; rows do
             return
         remedy = "use the vocab.txt that belongs to the checkpoint"
         if any("\t" in token for token in self.vocab):

@@ -13,8 +13,10 @@ import pytest
 
 from bert_tf import checkpoints, heads
 from bert_tf.checkpoints import google
+from bert_tf.checkpoints.convert import convert
 from bert_tf.config import BertConfig
 from bert_tf.modeling import BertModel
+from bert_tf.vocabulary import load_vocab
 
 GOLDEN = Path(__file__).parent / "golden" / "checkpoints"
 KERAS_BERT = GOLDEN / "keras_bert_test"
@@ -54,6 +56,37 @@ def test_lower_case_by_note_then_name_then_vocabulary(tmp_path, folder, note, vo
     place = checkpoints.locate(folder)
     assert place.do_lower_case is expected and place.case_reason
     assert place.weights is None and place.config_file is None
+
+
+@pytest.mark.parametrize("lower", [True, False])
+def test_a_tokenizer_json_alone_says_vocabulary_and_casing(tmp_path, caplog, lower):
+    for name in (
+        "bert_config.json",
+        "bert_model.ckpt.index",
+        "bert_model.ckpt.data-00000-of-00001",
+    ):
+        shutil.copy(KERAS_BERT / name, tmp_path)
+    tokens = (KERAS_BERT / "vocab.txt").read_text().split()
+    theirs = {"type": "BertNormalizer", "lowercase": lower, "handle_chinese_chars": False}
+    file = tmp_path / "tokenizer.json"
+    content = {
+        "normalizer": theirs,
+        "pre_tokenizer": {"type": "BertPreTokenizer"},
+        "model": {"type": "WordPiece", "vocab": {token: i for i, token in enumerate(tokens)}},
+    }
+    file.write_text(json.dumps(content))
+    place = checkpoints.locate(tmp_path)
+    assert place.vocab_file == str(file)
+    assert place.do_lower_case is lower and place.case_reason == f"lowercase in {file}"
+    assert f"{file}: tokenize_chinese_chars=False" in caplog.text
+    _, tokenizer = checkpoints.architecture(tmp_path)
+    assert tokenizer.vocab == load_vocab(KERAS_BERT / "vocab.txt")
+    convert(str(tmp_path), str(tmp_path / "other"), "huggingface")
+    assert checkpoints.locate(tmp_path / "other").vocab_file == str(tmp_path / "other/vocab.txt")
+    assert checkpoints.architecture(tmp_path / "other")[1].vocab == tokenizer.vocab
+    # With a vocab.txt beside it, that counts.
+    shutil.copy(KERAS_BERT / "vocab.txt", tmp_path)
+    assert checkpoints.locate(tmp_path).vocab_file == str(tmp_path / "vocab.txt")
 
 
 def test_locate_an_output_dir_and_its_moved_copy(tmp_path):

@@ -1,6 +1,7 @@
 """The words behind masks, and how likely a text is; in Python, on the command line and exported."""
 
 import math
+import shutil
 
 import numpy as np
 import pytest
@@ -50,6 +51,26 @@ def test_candidates_are_those_of_the_whole_distribution(filler):
         assert shares == sorted(shares, reverse=True)
     assert masks[0] != masks[1]
     assert [c[:3] for c in masks] == filler.fill("a [MASK] of [MASK].", top_k=3)
+
+
+@pytest.fixture(scope="module")
+def padded(folder, tmp_path_factory):
+    """The same with three rows of embeddings that the vocabulary has no token for."""
+    copy = tmp_path_factory.mktemp("padded") / "model"
+    shutil.copytree(folder, copy)
+    lines = (copy / "vocab.txt").read_text("utf-8").split("\n")[:-4]
+    (copy / "vocab.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return copy
+
+
+def test_a_row_without_a_token_is_no_candidate(filler, padded):
+    text = "a [MASK] of [MASK]."
+    full = filler.fill(text, top_k=101)
+    other = MaskFiller.from_pretrained(padded)
+    lost = filler.tokenizer.vocab.keys() - other.tokenizer.vocab.keys()
+    assert len(lost) == 3
+    assert other.fill(text, top_k=101) == [[c for c in row if c.token not in lost] for row in full]
+    assert other.score("abc de") == filler.score("abc de")
 
 
 def test_a_score_is_the_sum_over_the_pieces(filler):
@@ -103,9 +124,10 @@ def test_command_line(folder, filler, capsys):
     assert r"has no [MASK]" in capsys.readouterr().err
 
 
-def test_exported_model_answers_as_python(folder, filler, tmp_path):
+def test_exported_model_answers_as_python(padded, tmp_path):
+    filler = MaskFiller.from_pretrained(padded)
     config = ExportConfig(
-        checkpoint=str(folder), export_dir=str(tmp_path / "export"), max_seq_length=20
+        checkpoint=str(padded), export_dir=str(tmp_path / "export"), max_seq_length=20
     )
     path = program.run(config)  # verified on the tricky samples
     loaded = tf.saved_model.load(path).signatures

@@ -19,6 +19,7 @@ from bert_tf.tokenization import (
     UnknownTokenError,
     WordpieceTokenizer,
 )
+from bert_tf.vocabulary import plain_contents, tokens_by_id
 
 TESTS = Path(__file__).parent
 GOLDEN = json.loads(gzip.decompress((TESTS / "golden" / "tokenization.json.gz").read_bytes()))
@@ -265,6 +266,97 @@ def test_vocabulary_lines_end_at_newlines_alone(tmp_path):
     assert vocab == {"[PAD]": 0, "a": 5, "": 2, "b\x0bc": 3, "##": 4, "last": 6}
 
 
+def test_a_byte_order_mark_and_empty_lines_at_the_end_are_no_tokens(tmp_path):
+    path = tmp_path / "vocab.txt"
+    for end in ("", "\n", "\n\n\r\n"):
+        path.write_bytes(f"\ufeff[PAD]\r\n\na\n \n{end}".encode())
+        assert list(map(str.strip, tokens_by_id(path))) == ["[PAD]", "", "a", ""]
+        assert tokenization.load_vocab(path) == {"[PAD]": 0, "": 3, "a": 2}
+        assert plain_contents(path) == b"[PAD]\r\n\na\n \n"
+
+
+def tokenizer_json(**changes):
+    """The file that `tokenizers` writes for BERT's tokenizer, with few tokens."""
+    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "want", "##ed", "\u4e2d"]
+    special = [{"id": i, "content": t, "special": True} for i, t in enumerate(tokens[:5])]
+    return {
+        "version": "1.0",
+        "added_tokens": [*special, {"id": 9, "content": "later", "special": False}],
+        "normalizer": {
+            "type": "BertNormalizer",
+            "clean_text": True,
+            "handle_chinese_chars": True,
+            "strip_accents": None,
+            "lowercase": True,
+        },
+        "pre_tokenizer": {"type": "BertPreTokenizer"},
+        "model": {
+            "type": "WordPiece",
+            "unk_token": "[UNK]",
+            "continuing_subword_prefix": "##",
+            "max_input_chars_per_word": 100,
+            "vocab": {token: i for i, token in enumerate(tokens)},
+        },
+    } | changes
+
+
+def test_a_tokenizer_json_is_a_vocabulary(tmp_path):
+    path = tmp_path / "tokenizer.json"
+    path.write_text(json.dumps(tokenizer_json()))
+    tokenizer = FullTokenizer(path)
+    assert tokenizer.tokenize("Wanted 中 later") == ["want", "##ed", "中", "later"]
+    assert tokenizer.encode("wanted") == [5, 6] and tokenizer.num_tokens == 10
+    expected = "[PAD] [UNK] [CLS] [SEP] [MASK] want ##ed 中  later ".replace(" ", "\n")
+    assert plain_contents(path).decode() == expected
+    model = {name: x for name, x in tokenizer_json()["model"].items() if name != "type"}
+    path.write_text(json.dumps(tokenizer_json(model=model)))  # as older versions wrote it
+    assert FullTokenizer(path).vocab == tokenizer.vocab
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"model": {"type": "BPE", "vocab": {}}},
+            "has BPE as model, BertNormalizer as normalizer, .*vocab.txt",
+        ),
+        ({"normalizer": None}, "no as normalizer, BertPreTokenizer as pre_tokenizer; expected"),
+        (
+            {"pre_tokenizer": {"type": ["Split"] * 99}},
+            "no as pre_tokenizer; expected",
+        ),
+        ({"model": {"type": "WordPiece"}}, "has no vocab whose pieces"),
+        ({"model": {"type": "WordPiece", "vocab": {"a": 10**9}}}, "'a' has no id from 0 to 13"),
+        ({"model": {"type": "WordPiece", "vocab": {"a": "1"}}}, "'a' has no id from 0 to 13"),
+    ],
+)
+def test_tokenizers_of_another_kind_are_refused(tmp_path, changes, message):
+    path = tmp_path / "tokenizer.json"
+    path.write_text(json.dumps(tokenizer_json(**changes)))
+    with pytest.raises(ValueError, match=f"tokenizer.json.*{message}"):
+        FullTokenizer(path)
+
+
+@pytest.mark.parametrize("content", ["[" * 200000, "[]", "{"])
+def test_a_damaged_tokenizer_json_is_named(tmp_path, content):
+    path = tmp_path / "tokenizer.json"
+    path.write_text(content)
+    with pytest.raises(ValueError, match="tokenizer.json (is not valid JSON|holds no JSON object)"):
+        FullTokenizer(path)
+
+
+def test_rows_ask_for_padding_and_the_tokenizer_does_not(tmp_path):
+    # The vocabulary of Google's own test, which has no [PAD].
+    vocab = ["[UNK]", "[CLS]", "[SEP]", "want", "##want", "##ed", "wa", "un", "runn", "##ing", ","]
+    tokenizer = FullTokenizer(write_vocab(tmp_path / "vocab.txt", vocab))
+    tokens = tokenizer.tokenize("UNwant\u00e9d,running")
+    assert tokens == ["un", "##want", "##ed", ",", "runn", "##ing"]
+    assert tokenizer.convert_tokens_to_ids(tokens) == [7, 4, 5, 10, 8, 9]
+    assert tokenizer.pad_token_id is None and tokenizer.cls_token_id == 1
+    with pytest.raises(ValueError, match=r"vocab.txt lacks \[PAD\], which rows are filled up with"):
+        tokenizer.check_model(len(vocab))
+
+
 def test_chinese_vocabulary_is_not_shifted(golden_tokenizer):
     tokenizer = golden_tokenizer("chinese")
     assert tokenizer.num_tokens == 21128
@@ -304,9 +396,16 @@ def test_files_that_are_no_vocabulary(tmp_path, content, message):
 
 def test_vocabulary_of_another_size():
     tokenization.validate_vocab_size("vocab.txt", 10, 10)
-    message = "vocab.txt has 10 tokens, but config.json has vocab_size=11; use the vocabulary"
+    message = "vocab.txt has 12 tokens, but config.json has vocab_size=11; use the vocabulary"
     with pytest.raises(ValueError, match=message):
-        tokenization.validate_vocab_size("vocab.txt", 10, 11, "config.json")
+        tokenization.validate_vocab_size("vocab.txt", 12, 11, "config.json")
+
+
+def test_embeddings_with_rows_to_spare_are_said_once(caplog):
+    for _ in range(2):
+        tokenization.validate_vocab_size("my_vocab.txt", 30522, 30528, "config.json")
+    (message,) = [m for m in caplog.messages if "my_vocab.txt" in m]
+    assert "vocab_size=30528: the last 6 rows of the embeddings are not used" in message
 
 
 @pytest.mark.parametrize(

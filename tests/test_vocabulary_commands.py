@@ -2,6 +2,7 @@
 
 import collections
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -243,6 +244,25 @@ def test_other_texts_give_what_they_gave_before(folder, tmp_path):
         [scores[tokenizer.vocab[token]] for token in same],
         atol=1e-5,
     )
+
+
+def test_extending_and_pruning_a_model_with_rows_to_spare(folder, tmp_path):
+    model = tmp_path / "model"
+    shutil.copytree(folder, model)
+    lines = (model / "vocab.txt").read_text().split("\n")[:-4]
+    (model / "vocab.txt").write_text("\ufeff" + "\n".join(lines) + "\n\n")
+    old = checkpoints.read(model)
+    words = ["catfish", "doggy", "zebra"]  # two of them in place of [unusedN]
+    vocabulary_editing.extend(str(model), words, str(tmp_path / "extended"))
+    config, tokenizer = checkpoints.architecture(tmp_path / "extended")
+    assert (config.vocab_size, tokenizer.num_tokens) == (101, 99)
+    assert tokenizer.vocab["zebra"] == 98 and tokenizer.tokenize("the zebra") == ["the", "zebra"]
+    new = checkpoints.read(tmp_path / "extended")
+    for name in vocabulary_editing.ROWS:
+        np.testing.assert_array_equal(new[name][99:], old[name][99:])
+    done = vocabulary_editing.prune(str(model), {"the": 1, "cat": 1}, str(tmp_path / "pruned"))
+    config, tokenizer = checkpoints.architecture(tmp_path / "pruned")
+    assert config.vocab_size == tokenizer.num_tokens == done.kept == 101 - done.dropped
 
 
 def test_pruning(folder, tmp_path, capsys):

@@ -123,7 +123,7 @@ def architecture(path: str | os.PathLike[str]) -> tuple[BertConfig, Tokenizer]:
         do_lower_case=place.lower_cases,
         keep_special_tokens=place.keep_special_tokens,
     )
-    tokenization.validate_vocab_size(tokenizer.vocab_file, tokenizer.num_tokens, config.vocab_size)
+    tokenizer.check_model(config.vocab_size, place.config_file or "the checkpoint")
     return config, tokenizer
 
 

@@ -19,7 +19,7 @@ from typing import Any
 from absl import logging
 
 from bert_tf import filesystem
-from bert_tf.vocabulary import load_vocab
+from bert_tf.vocabulary import load_vocab, tokenizer_json
 
 GOOGLE, HUGGING_FACE, KERAS, MODEL_GARDEN = "google", "huggingface", "keras", "model_garden"
 FORMATS = (GOOGLE, HUGGING_FACE, KERAS, MODEL_GARDEN)
@@ -32,6 +32,7 @@ SPM_MODEL_FILE = "spiece.model"
 LABELS_FILE = "labels.json"  # a classifier's labels, a JSON list in the order of its outputs
 TASK_FILE = "task.json"  # what the model was trained to do, a JSON object with its settings
 TOKENIZER_FILE = "tokenizer_config.json"
+TOKENIZER_JSON = "tokenizer.json"  # Hugging Face's; KerasHub has another file of this name
 CONFIG_FILES = {
     GOOGLE: ("bert_config.json", "config.json"),
     HUGGING_FACE: ("config.json", "bert_config.json"),
@@ -77,7 +78,7 @@ class Location:
     Attributes:
       weights: Google's prefix, or a file.
       config_file: bert_config.json or config.json.
-      vocab_file: vocab.txt, where text is tokenized by that.
+      vocab_file: vocab.txt or tokenizer.json, where text is tokenized by that.
       spm_model_file: else spiece.model, or the only file ending in .model.
       labels_file: labels.json.
       task_file: task.json.
@@ -183,7 +184,10 @@ def _vocabulary(folder: str) -> tuple[str | None, str | None]:
         return vocab_file, spm_model_file
     # ALBERT's releases have a 30k-clean.model, others a sentencepiece.bpe.model.
     names = [name for name in filesystem.list_dir(folder or ".") if name.endswith(".model")]
-    return None, os.path.join(folder, names[0]) if len(names) == 1 else None
+    if len(names) == 1:
+        return None, os.path.join(folder, names[0])
+    file = _first(folder, (TOKENIZER_JSON,))
+    return (file, None) if file and "model" in read_json(file, dict) else (None, None)
 
 
 def _tokenizer_config(folder: str) -> tuple[str | None, dict[str, Any]]:
@@ -285,9 +289,16 @@ def _tokenizer_settings(
         if "do_lower_case" in values
         else _stored_case(folder, vocab_file) or _likely_case(folder, vocab_file, spm_model_file)
     )
+    if vocab_file and os.path.basename(vocab_file) == TOKENIZER_JSON:
+        theirs = tokenizer_json.normalizer(vocab_file)
+        values.setdefault("strip_accents", theirs.get("strip_accents"))
+        values.setdefault("tokenize_chinese_chars", theirs.get("handle_chinese_chars"))
     differences = _spm_differences if spm_model_file else _differences
     for difference in differences(values, lower):
-        _warn_once(f"{tokenizer_file}: {difference}; the model may know other pieces of the text")
+        _warn_once(
+            f"{tokenizer_file or vocab_file}: {difference}; the model may know other pieces of the "
+            "text"
+        )
     return lower, reason, bool(values.get("keep_special_tokens", False))
 
 
@@ -331,6 +342,9 @@ def _stored_case(folder: str, vocab_file: str | None) -> tuple[bool, str] | None
         values = read_json(file, dict).get("config") if filesystem.is_file(file) else None
         lower = values.get("lowercase") if isinstance(values, dict) else None
         return (lower, f"lowercase in {file}") if isinstance(lower, bool) else None
+    if vocab_file and os.path.basename(vocab_file) == TOKENIZER_JSON:
+        lower = tokenizer_json.normalizer(vocab_file).get("lowercase")
+        return (lower, f"lowercase in {vocab_file}") if isinstance(lower, bool) else None
     if vocab_file and _first(folder, (_SAVED_MODEL_FILE,)):
         from bert_tf.checkpoints.model_garden import stored_case
 

@@ -75,6 +75,7 @@ class InstanceMaker:
         rng: random.Random,
         segmented: bool = False,
     ):
+        tokenizer.check_padding()
         if tokenizer.mask_token_id is None:
             raise ValueError(f"{tokenizer.vocab_file} has no [MASK], which masked pieces become")
         self._settings, self._rng, self._segmented = settings, rng, segmented

@@ -105,10 +105,13 @@ class MaskedLanguageModel(Servable):
 
     def _words(self, outputs: Tensors) -> Tensors:
         """Logits at masks -> what the module's docstring lists."""
-        probabilities, ids = tf.math.top_k(tf.nn.softmax(outputs["logits"]), TOP_K)
+        ids, pieces = zip(*sorted(self.tokenizer.inv_vocab.items()), strict=True)
+        shares = tf.nn.softmax(outputs["logits"])
+        if len(ids) < self.config.vocab_size:  # rows without a token are no candidates
+            shares = tf.gather(shares, ids, axis=-1)
+        probabilities, places = tf.math.top_k(shares, TOP_K)
         there = outputs["positions"] >= 0
-        pieces = [self.tokenizer.inv_vocab[i] for i in range(self.config.vocab_size)]
-        tokens = tf.gather(tf.constant(pieces), ids)
+        tokens = tf.gather(tf.constant(pieces), places)
         return {
             "positions": outputs["positions"],
             "tokens": tf.where(there[:, :, tf.newaxis], tokens, ""),
@@ -209,7 +212,7 @@ class MaskedLanguageModel(Servable):
         }
         if len(places):
             shares = np.exp(filler.log_probs([ids], [places.tolist()]))  # [1, M, V]
-            best = np.argsort(-shares, axis=-1, kind="stable")[..., : TOP_K + 1]
+            best = filler.best(shares, TOP_K + 1)
             names = [tokenizer.inv_vocab[int(i)].encode() for i in best.ravel()]
             words["tokens"] = np.array(names, object).reshape(best.shape)
             words["probabilities"] = np.take_along_axis(shares, best, -1).astype(np.float32)

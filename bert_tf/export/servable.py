@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from bert_tf.config import BertConfig
 from bert_tf.export import ExportError
-from bert_tf.tokenization import Tokenizer, validate_vocab_size
+from bert_tf.tokenization import Tokenizer
 
 TOLERANCE = 1e-5  # absolute up to 1, then relative to the largest number of the row
 # In bfloat16 a sum depends on how many rows are added up, and keeps two to three digits.
@@ -60,7 +60,7 @@ class Servable(abc.ABC):
     example: Any
 
     def __init__(self, config: BertConfig, tokenizer: Tokenizer, max_seq_length: int):
-        validate_vocab_size(tokenizer.vocab_file, tokenizer.num_tokens, config.vocab_size)
+        tokenizer.check_model(config.vocab_size)
         self.config, self.tokenizer, self.max_seq_length = config, tokenizer, max_seq_length
 
     @abc.abstractmethod

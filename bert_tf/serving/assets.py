@@ -10,7 +10,7 @@ from bert_tf import checkpoints
 from bert_tf.base_tokenizer import Tokenizer
 from bert_tf.config import BertConfig
 from bert_tf.serving.flags import PoolingStrategy
-from bert_tf.tokenization import create_tokenizer, validate_vocab_size
+from bert_tf.tokenization import create_tokenizer
 
 # What a fine-tuned model may have been trained for; the first where nothing tells.
 _TASKS = {
@@ -90,7 +90,7 @@ def _tokenizer(
         do_lower_case=place.lower_cases and not arguments.cased_tokenization,
         keep_special_tokens=place.keep_special_tokens,
     )
-    validate_vocab_size(tokenizer.vocab_file, tokenizer.num_tokens, config.vocab_size)
+    tokenizer.check_model(config.vocab_size)
     return tokenizer
 
 

@@ -17,7 +17,6 @@ from bert_tf.tokenization import (
     Tokenizer,
     create_tokenizer,
     validate_case_matches_checkpoint,
-    validate_vocab_size,
 )
 
 FINAL_MODEL = "final_model"
@@ -73,7 +72,7 @@ def architecture(
         do_lower_case=lower,
         keep_special_tokens=place.keep_special_tokens if keep is None else keep,
     )
-    validate_vocab_size(file, tokenizer.num_tokens, bert_config.vocab_size, config_file)
+    tokenizer.check_model(bert_config.vocab_size, config_file)
     case = "lower-cased" if lower else "cased"
     kept = ", special tokens kept" if tokenizer.keep_special_tokens else ""
     print(f"Model: {config_file}; vocabulary: {file}, {case} ({reason}){kept}", flush=True)

@@ -18,8 +18,9 @@ import numpy as np
 
 from bert_tf import checkpoints
 from bert_tf.checkpoints.names import is_optimizer_state
+from bert_tf.config import BertConfig
 from bert_tf.tokenization import FullTokenizer, Tokenizer
-from bert_tf.vocabulary import SPECIAL_TOKENS
+from bert_tf.vocabulary import SPECIAL_TOKENS, tokens_by_id
 
 ROWS = ("bert/embeddings/word_embeddings", "cls/predictions/output_bias")
 _UNUSED_START = "[unused"
@@ -47,7 +48,7 @@ class Pruned:
     """What was left out.
 
     Attributes:
-      kept, dropped: numbers of tokens.
+      kept, dropped: numbers of tokens; with those dropped, rows that had none.
       changed: occurrences of words in the corpus that are cut in another way now.
     """
 
@@ -67,7 +68,7 @@ def extend(checkpoint: str, words: Iterable[str], output_dir: str) -> Extended:
 
     Raises: ValueError for a word that is none, or a checkpoint that cannot be read.
     """
-    tokenizer = _wordpiece(checkpoint)
+    config, tokenizer = _wordpiece(checkpoint)
     tokens = _tokens(tokenizer)
     unused = [i for i, token in enumerate(tokens) if token.startswith(_UNUSED_START)]
     rows: Rows = [[i] for i in range(len(tokens))]
@@ -87,7 +88,8 @@ def extend(checkpoint: str, words: Iterable[str], output_dir: str) -> Extended:
         else:
             tokens.append(word)
             rows.append(ids)
-    _rewrite(checkpoint, output_dir, tokenizer, tokens, rows)
+    rows += [[i] for i in range(len(rows), config.vocab_size)]  # what the model has to spare
+    _rewrite(checkpoint, output_dir, config, tokenizer, tokens, rows)
     return Extended(made, known, replaced)
 
 
@@ -102,7 +104,7 @@ def prune(checkpoint: str, words: Mapping[str, int], output_dir: str, min_count:
 
     Raises: ValueError for a checkpoint that cannot be read.
     """
-    tokenizer = _wordpiece(checkpoint)
+    config, tokenizer = _wordpiece(checkpoint)
     tokens = _tokens(tokenizer)
     match = tokenizer.wordpiece_tokenizer.tokenize
     counts: collections.Counter[str] = collections.Counter()
@@ -118,8 +120,8 @@ def prune(checkpoint: str, words: Mapping[str, int], output_dir: str, min_count:
     left = [tokens[i] for i in kept]
     gone = {piece for piece in counts if 0 < counts[piece] < min_count and not _stays(piece)}
     changed = sum(n for word, n in words.items() if gone.intersection(match(word)))
-    _rewrite(checkpoint, output_dir, tokenizer, left, [[i] for i in kept])
-    return Pruned(len(left), len(tokens) - len(left), changed)
+    _rewrite(checkpoint, output_dir, config, tokenizer, left, [[i] for i in kept])
+    return Pruned(len(left), config.vocab_size - len(left), changed)
 
 
 def _stays(token: str) -> bool:
@@ -127,20 +129,18 @@ def _stays(token: str) -> bool:
     return special or len(token.removeprefix("##")) == 1
 
 
-def _wordpiece(checkpoint: str) -> FullTokenizer:
-    _, tokenizer = checkpoints.architecture(checkpoint)
+def _wordpiece(checkpoint: str) -> tuple[BertConfig, FullTokenizer]:
+    config, tokenizer = checkpoints.architecture(checkpoint)
     if not isinstance(tokenizer, FullTokenizer):
         raise ValueError(
             f"{checkpoint} has a SentencePiece model; its pieces have scores, and what it says of "
             "one would change others: only WordPiece vocabularies are edited"
         )
-    return tokenizer
+    return config, tokenizer
 
 
 def _tokens(tokenizer: Tokenizer) -> list[str]:
-    """The lines of the file."""
-    text = Path(tokenizer.vocab_file).read_text("utf-8")
-    return [line.strip() for line in text.split("\n")][: tokenizer.num_tokens]
+    return [token.strip() for token in tokens_by_id(tokenizer.vocab_file)]
 
 
 def _word(tokenizer: FullTokenizer, given: str) -> str:
@@ -154,10 +154,14 @@ def _word(tokenizer: FullTokenizer, given: str) -> str:
 
 
 def _rewrite(
-    checkpoint: str, output_dir: str, tokenizer: Tokenizer, tokens: Sequence[str], rows: Rows
+    checkpoint: str,
+    output_dir: str,
+    config: BertConfig,
+    tokenizer: Tokenizer,
+    tokens: Sequence[str],
+    rows: Rows,
 ) -> None:
     """Writes the checkpoint with these tokens; each row is the mean of old ones."""
-    config, _ = checkpoints.architecture(checkpoint)
     tensors = {
         name: value
         for name, value in checkpoints.read(checkpoint).items()
@@ -173,7 +177,7 @@ def _rewrite(
             tensors,
             os.path.join(output_dir, "bert_model.ckpt"),
             "google",
-            config=dataclasses.replace(config, vocab_size=len(tokens)),
+            config=dataclasses.replace(config, vocab_size=len(rows)),
             **{**tokenizer.settings, "vocab_file": vocab_file},
         )
 

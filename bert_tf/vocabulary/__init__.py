@@ -1,11 +1,15 @@
 """Vocabularies: files of one token a line, and the way between tokens and ids."""
 
+import functools
 import re
 from collections.abc import Iterable, Mapping
 from os import PathLike, fspath
 from typing import TypeVar
 
+from absl import logging
+
 from bert_tf import filesystem
+from bert_tf.vocabulary import tokenizer_json
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")
@@ -24,40 +28,55 @@ def load_vocab(vocab_file: str | PathLike[str]) -> dict[str, int]:
 
     Lines end at "\\n" alone: the Chinese vocabulary holds U+2028, where `str.splitlines` would
     break. Whitespace around a token is no part of it; of a repeated token the last line counts.
+    An empty line is a token, but not at the end of the file; a byte order mark is none.
     ERNIE's lines are `token<TAB>id`, with the ids 0, 1, ...: there the token ends at the tab.
+    Of Hugging Face's `tokenizer.json` the vocabulary is read.
 
     Raises: ValueError if the file is not UTF-8, OSError if it cannot be read; both name it.
     """
-    lines, _ = _lines(vocab_file)
-    return {line.strip(): index for index, line in enumerate(lines)}
+    return {token.strip(): index for index, token in enumerate(tokens_by_id(vocab_file))}
 
 
-def plain_contents(vocab_file: str | PathLike[str]) -> bytes:
-    """The file as it is, or ERNIE's without the ids: as every other program reads a vocabulary.
+def tokens_by_id(vocab_file: str | PathLike[str]) -> list[str]:
+    """Return the token of each id, repeated ones too, with the whitespace around it.
 
     Raises: as `load_vocab`.
     """
-    lines, numbered = _lines(vocab_file)
-    if numbered:
-        return "".join(f"{line}\n" for line in lines).encode()
-    return filesystem.read_bytes(vocab_file)
+    return _lines(vocab_file)[0]
+
+
+def plain_contents(vocab_file: str | PathLike[str]) -> bytes:
+    """The file as every other program reads a vocabulary: tokens alone, one a line.
+
+    Raises: as `load_vocab`.
+    """
+    lines, is_plain = _lines(vocab_file)
+    if is_plain:
+        return filesystem.read_bytes(vocab_file)
+    return "".join(f"{line}\n" for line in lines).encode()
 
 
 def _lines(vocab_file: str | PathLike[str]) -> tuple[list[str], bool]:
-    """The lines without their ids, and whether they had any."""
+    """The lines without their ids, and whether they are all that is in the file."""
+    if fspath(vocab_file).endswith(tokenizer_json.ENDING):
+        return tokenizer_json.tokens(vocab_file), False
     try:
-        lines = filesystem.read_bytes(vocab_file).decode("utf-8").split("\n")
+        text = filesystem.read_bytes(vocab_file).decode("utf-8")
     except UnicodeDecodeError as error:
         raise ValueError(
             f"{fspath(vocab_file)} is not UTF-8 text ({error}); expected a vocabulary, "
             "one token a line"
         ) from None
+    lines = text.removeprefix("\ufeff").split("\n")
     if not lines[-1]:
         del lines[-1]
     parts = [line.rstrip("\r").rpartition("\t") for line in lines]
     if len(parts) > 1 and all(x[1:] == ("\t", str(index)) for index, x in enumerate(parts)):
-        return [token for token, _, _ in parts], True
-    return lines, False
+        return [token for token, _, _ in parts], False
+    count = len(lines)
+    while lines and not lines[-1].rstrip("\r"):
+        del lines[-1]
+    return lines, len(lines) == count and not text.startswith("\ufeff")
 
 
 def validate_vocab_size(
@@ -66,12 +85,23 @@ def validate_vocab_size(
     vocab_size: int,
     config_file: str = "the config",
 ) -> None:
-    """Raises ValueError unless the vocabulary has as many tokens as the model has embeddings."""
-    if num_tokens != vocab_size:
-        raise ValueError(
-            f"{fspath(vocab_file)} has {num_tokens} tokens, but {config_file} has "
-            f"vocab_size={vocab_size}; use the vocabulary that the model was trained with"
+    """Raises ValueError if the vocabulary has more tokens than the model has embeddings.
+
+    Fewer are usual, as with embeddings padded to a multiple of 8; this is logged once.
+    """
+    found = f"{fspath(vocab_file)} has {num_tokens} tokens, but {config_file} has vocab_size="
+    if num_tokens > vocab_size:
+        raise ValueError(f"{found}{vocab_size}; use the vocabulary that the model was trained with")
+    if num_tokens < vocab_size:
+        _warn_once(
+            f"{found}{vocab_size}: the last {vocab_size - num_tokens} rows of the embeddings are "
+            "not used. If the model is not padded by so many, this is another one's vocabulary"
         )
+
+
+@functools.cache
+def _warn_once(message: str) -> None:
+    logging.warning("%s", message)
 
 
 def convert_by_vocab(vocab: Mapping[Key, Value], items: Iterable[Key]) -> list[Value]:
