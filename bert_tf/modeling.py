@@ -107,7 +107,8 @@ class Pooler(Block):
         self.dense = Dense(size, size, config.initializer_range, "tanh")
 
     def call(self, x):
-        return self.dense(x[:, 0])
+        # Not x[:, 0], which a batch of no rows and no columns does not have.
+        return self.dense(tf.reshape(x[:, :1], [tf.shape(x)[0], x.shape[-1]]))
 
 
 @keras.saving.register_keras_serializable("bert_tf")

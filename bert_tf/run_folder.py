@@ -30,6 +30,8 @@ from bert_tf.checkpoints.location import read_json
 from bert_tf.run_config import TrainingConfig
 
 RUN_FILE = "run.json"
+METRICS_FILE = "metrics.json"
+RESULTS = "results"  # in metrics.json: name of a result file -> the files that it is made from
 _LOCK_FILE = ".lock"
 _PACKAGES = ("bert_tf", "tensorflow", "keras", "numpy")
 
@@ -55,6 +57,34 @@ def merge_json(path: str, values: Mapping[str, Any]) -> dict[str, Any]:
         whole[name] = {**whole[name], **value} if both else value
     write_json(path, whole)
     return whole
+
+
+def claim_result(output_dir: str, file: str, read: Sequence[str]) -> None:
+    """Note in metrics.json which files the result `file` of output_dir is made from.
+
+    An earlier result from other files is not lost: it gets a name of its own, which is printed.
+    The note is written before the result is, so that no result stands beside a wrong note.
+
+    Args:
+      file: the name of the result inside output_dir, which is written afterwards.
+      read: the paths of the files that the result tells about.
+    """
+    metrics_file, path = (tf.io.gfile.join(output_dir, name) for name in (METRICS_FILE, file))
+    metrics = read_json(metrics_file, dict) if filesystem.is_file(metrics_file) else {}
+    before = metrics.get(RESULTS, {}).get(file)
+    now = {"files": list(read), "sha256": fingerprint(read)}
+    notes = {file: now}
+    if filesystem.is_file(path) and before is None:
+        print(f"Note: {path} is replaced; what it was made from is not known.", flush=True)
+    elif filesystem.is_file(path) and before["sha256"] != now["sha256"]:
+        stem, ending = os.path.splitext(file)
+        kept = f"{stem}-{before['sha256'][:8]}{ending}"
+        tf.io.gfile.rename(path, tf.io.gfile.join(output_dir, kept), overwrite=True)
+        notes[kept] = before
+        made_from = ", ".join(before["files"])
+        print(f"Note: {file} was made from {made_from}; it is kept as {kept}.", flush=True)
+    if notes != {file: before}:
+        merge_json(metrics_file, {RESULTS: notes})
 
 
 def fingerprint(paths: Sequence[str]) -> str:

@@ -92,6 +92,15 @@ def serialized(**features) -> bytes:
     return example.SerializeToString()
 
 
+def check_no_rows(folder: str) -> None:
+    """Every signature of a SavedModel answers a batch of no rows with no rows."""
+    for name, signature in tf.saved_model.load(folder).signatures.items():
+        specs = signature.structured_input_signature[1]
+        inputs = {key: tf.zeros([0] * spec.shape.rank, spec.dtype) for key, spec in specs.items()}
+        for key, answer in signature(**inputs).items():
+            assert answer.shape[0] == 0, (name, key)
+
+
 def write_run(folder: Path) -> None:
     """run.json and metrics.json, as training leaves them."""
     run = {

@@ -1,5 +1,6 @@
 """The classifier as people use it: one command on files, and what it leaves behind."""
 
+import csv
 import json
 import os
 import shutil
@@ -8,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
+from exporting import check_no_rows
 
 from bert_tf import checkpoints, training
 from bert_tf.data import glue
@@ -36,6 +38,11 @@ def config(output_dir, **changes):
     return ClassificationConfig(**values | changes)
 
 
+def rows_of(table):
+    with open(table, encoding="utf-8", newline="") as file:
+        return list(csv.reader(file, "excel-tab"))
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """One whole run on three-way pairs: train, evaluate, predict, export."""
@@ -62,8 +69,11 @@ def test_google_files(trained):
         assert (folder / f"{name}.tf_record").exists()
 
 
-def test_eval_loss_is_the_mean_cross_entropy(trained, tmp_path):
-    """Against the probabilities that prediction writes for the same rows."""
+def test_eval_loss_is_the_mean_cross_entropy(trained, tmp_path, capsys):
+    """Against the probabilities that prediction writes for the same rows.
+
+    They are of another test file than the run's own predictions, which are kept.
+    """
     run, result, folder = trained
     data = tmp_path / "data"
     shutil.copytree(TINY / "MNLI", data)
@@ -76,6 +86,13 @@ def test_eval_loss_is_the_mean_cross_entropy(trained, tmp_path):
     dev = (data / "dev_matched.tsv").read_text().splitlines()[1:]
     labels = ["contradiction", "entailment", "neutral"]
     expected = np.array([labels.index(row.split("\t")[-1]) for row in dev])
+    of_files = result["metrics"]["results"]
+    assert of_files["predictions.tsv"]["files"] == [str(data / "test_matched.tsv")]
+    (kept,) = (name for name in of_files if name.startswith("predictions-"))
+    before = trained[1]["predictions"]
+    assert (tmp_path / "run" / kept).read_bytes() == Path(before).read_bytes()
+    assert of_files[kept]["files"] == [str(TINY / "MNLI/test_matched.tsv")]
+    assert f"it is kept as {kept}" in capsys.readouterr().out
     scores = result["metrics"]["eval"]
     loss = -np.log(probabilities[np.arange(len(expected)), expected]).mean()
     assert scores["eval_loss"] == pytest.approx(loss, abs=1e-5)
@@ -84,12 +101,13 @@ def test_eval_loss_is_the_mean_cross_entropy(trained, tmp_path):
 
 def test_predictions_name_their_rows(trained):
     _, result, _ = trained
-    header, *rows = Path(result["predictions"]).read_text().splitlines()
+    header, *rows = rows_of(result["predictions"])
     labels = ["contradiction", "entailment", "neutral"]
-    assert header.split("\t") == ["id", "label", *(f"probability_{label}" for label in labels)]
-    for row in rows:
-        guid, label, *probabilities = row.split("\t")
-        assert guid.startswith("test-")
+    probability = [f"probability_{label}" for label in labels]
+    assert header == ["id", "label", *probability, "text_a", "text_b"]
+    examples = glue.find("mnli").examples(str(TINY / "MNLI"), "test")
+    for (guid, label, *probabilities, text_a, text_b), example in zip(rows, examples, strict=True):
+        assert (guid, text_a, text_b) == (example.guid, example.text_a, example.text_b)
         assert label == labels[int(np.argmax([float(p) for p in probabilities]))]
 
 
@@ -149,8 +167,7 @@ def test_regression_writes_correlations(tmp_path):
     result = classification.run(run)
     names = [line.split(" = ")[0] for line in Path(result["eval_results"]).read_text().splitlines()]
     assert names == ["eval_loss", "eval_pearson", "eval_spearman", "global_step", "loss"]
-    header = Path(result["predictions"]).read_text().splitlines()[0]
-    assert header == "id\tprediction"
+    assert rows_of(result["predictions"])[0] == ["id", "prediction", "text_a", "text_b"]
 
 
 def test_the_best_checkpoint_is_kept(tmp_path):
@@ -191,6 +208,16 @@ def whole_run(tmp_path, task_name, folder):
         lines = Path(result["submission"]).read_text(encoding="utf-8").splitlines()
         rows = len(Path(result["predictions"]).read_text(encoding="utf-8").splitlines()) - 1
         assert len(lines) == rows + Path(result["submission"]).name.endswith(".tsv")
+    metrics, decisive = result["metrics"], glue.find(task_name).metric.primary
+    if "eval" in metrics:  # Google's lines, and the deciding one
+        values = dict(
+            line.split(" = ") for line in Path(result["eval_results"]).read_text().splitlines()
+        )
+        assert float(values[f"eval_{decisive}"]) == pytest.approx(metrics["eval"][decisive])
+    if task_name in ("paws-x", "lcqmc", "chnsenticorp", "xnli"):
+        assert decisive in metrics["predict"] and (tmp_path / "eval_results_test.txt").is_file()
+    else:
+        assert metrics["predict"].keys() == {"examples"}
     return result
 
 
@@ -291,14 +318,17 @@ def test_several_labels_a_row_from_file_to_export(tmp_path):
     result = classification.run(run)
     scores = result["metrics"]["eval"]
     assert {"micro_f1", "macro_f1", "exact_match"} <= set(scores)
-    lines = Path(result["predictions"]).read_text().splitlines()
-    assert lines[0] == "id\tlabel\tprobability_big\tprobability_red"
-    first = lines[1].split("\t")
-    probable = [name for name, p in zip(("big", "red"), first[2:], strict=True) if float(p) >= 0.5]
-    assert first[:2] == ["test-1", "|".join(probable)]
+    tested = result["metrics"]["predict"]  # the test file tells its labels, and is the dev file
+    assert tested == scores
+    assert "eval_micro_f1 = " in (tmp_path / "run/eval_results_test.txt").read_text()
+    header, first, *_ = rows_of(result["predictions"])
+    assert header == ["id", "label", "probability_big", "probability_red", "text_a"]
+    both = zip(("big", "red"), first[2:4], strict=True)
+    probable = [name for name, p in both if float(p) >= 0.5]
+    assert (first[:2], first[4]) == (["test-1", "|".join(probable)], "big red dog")
     loaded = tf.saved_model.load(result["export"]).signatures["single_sentence"]
     answer = loaded(text_a=tf.constant(["big red dog"]))
-    np.testing.assert_allclose(answer["probabilities"][0], list(map(float, first[2:])), atol=1e-5)
+    np.testing.assert_allclose(answer["probabilities"][0], list(map(float, first[2:4])), atol=1e-5)
 
 
 @pytest.mark.parametrize("long_text", ["head_tail", "windows"])
@@ -325,11 +355,12 @@ def test_long_texts_from_file_to_predictions(tmp_path, long_text):
     else:
         assert data["rows"] == 9 and data["truncated_percent"] == 88.9
         return
-    rows = Path(result["predictions"]).read_text().splitlines()[1:]
+    _, *rows = rows_of(result["predictions"])
     serve = tf.saved_model.load(result["export"]).signatures["single_sentence"]
     answer = serve(text_a=tf.constant(["the dog " * 30 + "red"]))["probabilities"][0].numpy()
-    served = [float(cell) for cell in rows[1].split("\t")[2:]]
+    served = [float(cell) for cell in rows[1][2:4]]
     np.testing.assert_allclose(answer, served, atol=1e-5)
+    check_no_rows(result["export"])
 
 
 def test_bad_rows_are_left_out_on_request(tmp_path, capsys):
@@ -503,8 +534,8 @@ def test_labels_keep_the_order_the_model_was_trained_with(trained, tmp_path):
     run = config(
         tmp_path / "run", init_checkpoint=str(tmp_path / "model"), do_predict=True, do_eval=True
     )
-    header = Path(classification.run(run)["predictions"]).read_text().splitlines()[0]
-    assert header.split("\t")[2:] == [f"probability_{label}" for label in labels]
+    header, *_ = rows_of(classification.run(run)["predictions"])
+    assert header[2:5] == [f"probability_{label}" for label in labels]
 
 
 def test_own_files_without_a_training_file_use_the_labels_of_the_model(tmp_path):

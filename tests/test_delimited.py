@@ -48,6 +48,25 @@ def test_regression(kind):
         DelimitedTask(kind, "text", label_column="score").labels(OWN)
 
 
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        ("csv", "text,label\na,good\nb,\nc,goud\nd,bad\n"),
+        ("tsv", "label\ttext\ngood\ta\n \tb\ngoud\tc\nbad\td\n"),
+        (
+            "jsonl",
+            '{"text": "a", "label": "good"}\n{"text": "b"}\n{"text": "c", "label": ["good"]}\n'
+            '{"text": "d", "label": "bad"}\n',
+        ),
+    ],
+)
+def test_labels_of_a_test_file_are_welcome_but_not_needed(kind, text, tmp_path):
+    task = DelimitedTask(kind, "text", classes=("bad", "good"))
+    examples = task.examples(save(tmp_path, f"test.{kind}", text), "test")
+    assert [e.label for e in examples] == ["good", "bad", "bad", "bad"]
+    assert [e.labelled for e in examples] == [True, False, False, True]
+
+
 def test_order_of_labels(tmp_path):
     def labels(*values):
         data_dir = save(

@@ -167,6 +167,11 @@ def test_text_signatures_answer_as_python(servable, folder):
     np.testing.assert_allclose(single["probabilities"][0], wanted[1], atol=1e-5)
 
 
+def test_a_batch_of_no_rows(folder, features_folder):
+    for path in (folder, features_folder):
+        exporting.check_no_rows(path)
+
+
 def examples_of(servable: Classifier) -> list[bytes]:
     """One as short as its text, one padded as Google's records are."""
     rows = []

@@ -6,6 +6,7 @@ from pathlib import Path
 import keras
 import pytest
 import tensorflow as tf
+from exporting import check_no_rows
 
 from bert_tf import heads
 from bert_tf.config import BertConfig
@@ -84,6 +85,10 @@ def test_characters_and_emptiness(exported):
     only_empty = answers(folder, [("why?", ""), ("", " \t")])
     assert only_empty["answer"] == [b"", b""]
     assert only_empty["start"] == only_empty["end"] == only_empty["score"] == [0, 0]
+
+
+def test_a_batch_of_no_rows(exported):
+    check_no_rows(exported[1])
 
 
 def test_a_model_that_answers_something_else_is_found_out(exported):

@@ -96,3 +96,23 @@ def test_where_nothing_can_be_locked_it_is_said(tmp_path, monkeypatch, caplog):
     with caplog.at_level("WARNING", logger="absl"), run_folder.locked(str(tmp_path)):
         pass
     assert "cannot be locked" in caplog.text and "No locks available" in caplog.text
+
+
+def test_a_result_of_another_file_is_kept_under_a_name_of_its_own(tmp_path, capsys):
+    output, result = tmp_path / "run", tmp_path / "run/predictions.tsv"
+    output.mkdir()
+    result.write_text("of an older version\n")
+    for number, data in enumerate(("a", "a", "b", "c", "b")):
+        (tmp_path / f"{number}.csv").write_text(data)
+        run_folder.claim_result(str(output), result.name, [str(tmp_path / f"{number}.csv")])
+        result.write_text(f"{data} {number}\n")
+    notes = json.loads((output / "metrics.json").read_text())["results"]
+    # The same contents under another name are the same file.
+    found = {notes[path.name]["files"][0]: path.read_text() for path in output.glob("*.tsv")}
+    expected = {1: "a 1\n", 3: "c 3\n", 4: "b 4\n"}
+    assert found.keys() >= {str(tmp_path / f"{number}.csv") for number in expected}
+    for number, text in expected.items():
+        assert found[str(tmp_path / f"{number}.csv")] == text
+    first, *others = capsys.readouterr().out.splitlines()
+    assert first.endswith("predictions.tsv is replaced; what it was made from is not known.")
+    assert len(others) == 3 and all("it is kept as predictions-" in line for line in others)

@@ -1,11 +1,13 @@
 """Your own files: `train.csv`, `dev.csv`, `test.csv` (or .tsv, .jsonl) with columns you name."""
 
+import contextlib
 import csv
 import functools
 import io
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from absl import logging
 
@@ -27,9 +29,9 @@ class DelimitedTask(SentenceTask):
     * `jsonl`: one JSON object a line; its keys are the columns.
 
     The classes are those of the training file unless given, numbers in numeric order and others
-    in alphabetical order. The test file may lack the label column: its labels are never read. The
-    guid is the cell of the `id_column`, or `split-number` with the first example as 1. A row of a
-    multi-label task names its classes with `LABEL_SEPARATOR` in between, or in JSON as a list.
+    in alphabetical order. The test file may lack the label column, or labels in it. The guid is the
+    cell of the `id_column`, or `split-number` with the first example as 1. A row of a multi-label
+    task names its classes with `LABEL_SEPARATOR` in between, or in JSON as a list.
     """
 
     kind: str
@@ -89,27 +91,32 @@ class DelimitedTask(SentenceTask):
         return os.path.join(data_dir, f"{split}.{self.kind}")
 
     def rows(self, path: str, split: str, bad_rows: BadRows) -> Iterator[Row]:
-        label_column = None if split == "test" else self.label_column
-        used = (self.text_a_column, self.text_b_column, label_column, self.id_column)
-        columns = [column for column in used if column is not None]
-        rows = self._read(path, columns, bad_rows)
+        test = split == "test"  # whose labels are welcome, but not needed
+        used = (self.text_a_column, self.text_b_column, self.id_column)
+        columns = [column for column in (*used, None if test else self.label_column) if column]
+        rows = self._read(path, columns, bad_rows, self.label_column if test else None)
         for number, (line, cells) in enumerate(rows, start=1):
             text_b = None if self.text_b_column is None else cells[self.text_b_column]
-            label = None if label_column is None else cells[label_column]
+            label = cells.get(self.label_column)
             guid = f"{split}-{number}" if self.id_column is None else cells[self.id_column]
-            if problem := self._problem(cells[self.text_a_column], label, guid):
+            if problem := self._problem(cells[self.text_a_column], None if test else label, guid):
                 bad_rows.add(BadRow(path, line, problem))
             else:
                 yield Row(line, guid, cells[self.text_a_column], text_b, label)
 
     def _read(
-        self, path: str, columns: list[str], bad_rows: BadRows
+        self, path: str, columns: list[str], bad_rows: BadRows, optional: str | None = None
     ) -> Iterable[tuple[int, Cells]]:
-        """Line and cells of the rows of a file; their columns are `columns` or more."""
+        """Line and cells of the rows of a file, which may have further columns.
+
+        Args:
+          optional: a column that is read where it is there.
+        """
         if self.kind == "jsonl":
-            return _jsonl(path, columns, bad_rows, self.label_column if self.multilabel else None)
+            list_column = self.label_column if self.multilabel else None
+            return _jsonl(path, columns, bad_rows, list_column, optional)
         rows = _csv_rows if self.kind == "csv" else _tsv_rows
-        return _table(path, rows(path, bad_rows), columns, bad_rows)
+        return _table(path, rows(path, bad_rows), columns, bad_rows, optional)
 
     def _problem(self, text_a: str, label: str | None, guid: str) -> str | None:
         if not text_a.strip():
@@ -145,7 +152,11 @@ def _problem_of_name(cell: str, what: str) -> str | None:
 
 
 def _table(
-    path: str, rows: Iterator[tuple[int, list[str]]], columns: list[str], bad_rows: BadRows
+    path: str,
+    rows: Iterator[tuple[int, list[str]]],
+    columns: list[str],
+    bad_rows: BadRows,
+    optional: str | None,
 ) -> Iterator[tuple[int, Cells]]:
     """Names the cells of a table after its first row."""
     first, header = next(rows, (1, []))
@@ -153,6 +164,8 @@ def _table(
         raise BadRow(path, 1, "the header, which names the columns, cannot be read")
     if not any(header):
         raise BadRow(path, 1, f"the file is empty; its first row must name {', '.join(columns)}")
+    if optional is not None and header.count(optional) == 1:
+        columns = [*columns, optional]
     for column in columns:
         if header.count(column) != 1:
             problem = "is there twice" if column in header else "is missing"
@@ -220,13 +233,24 @@ def _looks_quoted(cell: str) -> bool:
 
 
 def _jsonl(
-    path: str, columns: list[str], bad_rows: BadRows, list_column: str | None
+    path: str,
+    columns: list[str],
+    bad_rows: BadRows,
+    list_column: str | None,
+    optional: str | None,
 ) -> Iterator[tuple[int, Cells]]:
+    def cell(row: dict[str, Any], column: str) -> str:
+        if column == list_column and isinstance(row.get(column), list):
+            return _joined(row[column], column)
+        return text_of(row, column)
+
     for line, row in json_rows(path, bad_rows.add):
         try:
-            if list_column is not None and isinstance(row.get(list_column), list):
-                row = row | {list_column: _joined(row[list_column], list_column)}
-            yield line, {column: text_of(row, column) for column in columns}
+            cells = {column: cell(row, column) for column in columns}
+            if optional is not None:
+                with contextlib.suppress(ValueError):
+                    cells[optional] = cell(row, optional)
+            yield line, cells
         except ValueError as error:
             bad_rows.add(BadRow(path, line, str(error)))
 

@@ -18,8 +18,8 @@ class InputExample:
     """One text or pair of texts with its label, and where it was read.
 
     `label` is a class name, for regression a number as text, for a multi-label task the names of
-    the row's classes joined by `LABEL_SEPARATOR`; in the test split it is a legal placeholder, as
-    in Google's processors. `line` counts from 1.
+    the row's classes joined by `LABEL_SEPARATOR`; where a test file does not tell it, `labelled` is
+    False and it is a legal placeholder, as in Google's processors. `line` counts from 1.
     """
 
     guid: str
@@ -28,11 +28,12 @@ class InputExample:
     label: str
     file: str
     line: int
+    labelled: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What a task's file says about one example; the label is None where it is not used."""
+    """What a task's file says about one example; the label is None where there is none."""
 
     line: int
     guid: str
@@ -82,10 +83,6 @@ class SentenceTask(ABC):
     def rows(self, path: str, split: str, bad_rows: BadRows) -> Iterator[Row]:
         """Reads the file of a split; hands the rows that it cannot use to `bad_rows`."""
 
-    def labelled(self, split: str) -> bool:
-        """Whether the file of a split tells the labels."""
-        return not split.startswith("test")
-
     def has(self, data_dir: str, split: str) -> bool:
         """Whether the file of a split is there."""
         path = self.path(data_dir, split)
@@ -106,7 +103,8 @@ class SentenceTask(ABC):
 
         Args:
           bad_rows: what becomes of rows with the wrong number of columns, an unknown label, an
-            empty text or bytes that are no UTF-8; by default the first is an error.
+            empty text or bytes that are no UTF-8; by default the first is an error. In a test file
+            a row with an unknown label is a row without label: it can be predicted all the same.
 
         Raises: ValueError naming the file if it is missing or empty, BadRow naming file and line.
         """
@@ -116,14 +114,18 @@ class SentenceTask(ABC):
         placeholder = "0.0" if self.regression else "" if self.multilabel else labels[0]
         examples = []
         for row in self.rows(path, split, bad_rows):
-            problem = None if row.label is None else self._label_problem(row.label, labels)
+            label = row.label
+            problem = None if label is None else self._label_problem(label, labels)
+            if problem and split.startswith("test"):
+                label = problem = None
             if any(character in row.guid for character in "\t\r\n"):
                 problem = f"the id {row.guid!r} holds a tab or a line break"
             if problem:
                 bad_rows.add(BadRow(path, row.line, problem))
                 continue
-            label = placeholder if row.label is None else row.label
-            examples.append(InputExample(row.guid, row.text_a, row.text_b, label, path, row.line))
+            texts, labelled = (row.text_a, row.text_b), label is not None
+            label = placeholder if label is None else label
+            examples.append(InputExample(row.guid, *texts, label, path, row.line, labelled))
         if not examples:
             raise ValueError(f"{path}: no examples in this file")
         return examples

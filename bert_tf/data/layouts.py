@@ -156,9 +156,6 @@ class Task(SentenceTask):
     def path(self, data_dir: str, split: str) -> str | None:
         return os.path.join(data_dir, self.layouts[split].file) if split in self.layouts else None
 
-    def labelled(self, split: str) -> bool:
-        return self.layouts[split].label is not None
-
     def rows(self, path: str, split: str, bad_rows: BadRows) -> Iterator[Row]:
         prefix = "dev_matched" if (self.name, split) == ("mnli", "dev") else split  # as Google's
         for row in self.layouts[split].rows(path, bad_rows):

@@ -164,7 +164,8 @@ class QuestionAnswering(Servable):
         ends: tf.RaggedTensor,
     ) -> Tensors:
         """Windows of contexts [B], whose pieces have these spans -> what the module lists."""
-        size = tf.size(context)
+        count = tf.size(context)
+        size = tf.maximum(count, 1)  # without contexts there still is a window, of none
         windows = _at_least_one(windows)
         logits = self.model({n: getattr(windows, n) for n in FEATURES}, training=False)
         scores, first, last = self._best_of_windows(windows, logits)
@@ -174,12 +175,13 @@ class QuestionAnswering(Servable):
         reached = scores == tf.gather(best, windows.examples)
         chosen = tf.where(reached, number, number.dtype.max)
         chosen = tf.math.unsorted_segment_min(chosen, windows.examples, size)
-        chosen = tf.where(has_span, chosen, 0)
+        chosen = tf.where(has_span, chosen, 0)[:count]
+        best, has_span = best[:count], has_span[:count]
         start, end = _characters(tf.gather(first, chosen), tf.gather(last, chosen), starts, ends)
         answered, answers = has_span, {"score": tf.where(has_span, best, 0.0)}
         if self.threshold is not None:
             nulls = logits["start_logits"][:, 0] + logits["end_logits"][:, 0]
-            null = tf.math.unsorted_segment_min(nulls, windows.examples, size)
+            null = tf.math.unsorted_segment_min(nulls, windows.examples, size)[:count]
             odds = tf.where(has_span, null - best, NO_SPAN)
             answered &= odds <= self.threshold
             answers["null_odds"] = odds

@@ -5,7 +5,8 @@
     train|eval|predict.tf_record   the features, as google-research/bert writes them
     model.ckpt-N                   training checkpoints; `final_model/` the weights alone
     eval_results.txt               Google's evaluation file; metrics.json has every number
-    test_results.tsv               Google's predictions; predictions.tsv has ids and labels
+    test_results.tsv               Google's predictions; predictions.tsv has ids, labels and texts
+    eval_results_test.txt          the scores of a test file that tells its labels
     report.html                    the evaluation on one page
     submission/                    what the task's leaderboard takes
 """
@@ -149,11 +150,12 @@ class Classifier(Program[ClassificationConfig]):
         """The rows of a split, written under the name that Google's program has for them."""
         part, _, rest = split.partition("_")
         names = {"train": "train", "dev": "eval", "test": "predict"}
-        labelled = self.task.labelled(split)
+        examples = self._examples(split)
+        labelled = all(example.labelled for example in examples)
         file = feature_files.write(
             self.config.output_dir,
             "_".join(filter(None, (names[part], rest))),
-            self._examples(split),
+            examples,
             self.tokenizer,
             self.labels,
             self.packing,
@@ -202,7 +204,7 @@ class Classifier(Program[ClassificationConfig]):
         if len(logits) > len(file.examples):
             logits = pool_windows(logits, file.statistics.rows_of, self.config.window_pooling)
         outputs = heads.scores(tf.constant(logits), problem_type).numpy()
-        if not self.task.labelled(split):
+        if not file.statistics.labelled:
             return Evaluated(file.examples, self.labels, outputs, None, None, batch_size)
         expected = sentence_data.targets(file.examples, self.task, self.labels)
         losses = objectives.losses(tf.constant(logits), tf.constant(expected), problem_type)
@@ -215,12 +217,17 @@ class Classifier(Program[ClassificationConfig]):
             scores = evaluated.scores(self.task)
             counts = {"examples": len(evaluated.examples)}
             self.metrics[f"eval{suffix}"] = counts | {k: float(v) for k, v in scores.items()}
-            step = {"global_step": self.metrics["global_step"]}
-            text = result_files.eval_results(evaluated.google_values(self.task) | step)
-            self.write(f"eval_results{suffix}", f"eval_results{suffix}.txt", text)
-            print(f"***** Eval results{suffix} *****\n{text}", end="", flush=True)
+            self._write_scores(split, suffix, evaluated)
             if split == "dev":
                 self._look_closer(evaluated)
+
+    def _write_scores(self, split: str, suffix: str, evaluated: Evaluated) -> None:
+        """Write and print `eval_results<suffix>.txt`."""
+        step = {"global_step": self.metrics["global_step"]}
+        text = result_files.eval_results(evaluated.google_values(self.task) | step)
+        read = self.task.files(self.config.data_dir, split)
+        self.write(f"eval_results{suffix}", f"eval_results{suffix}.txt", text, read)
+        print(f"***** Eval results{suffix} *****\n{text}", end="", flush=True)
 
     def _look_closer(self, evaluated: Evaluated) -> None:
         """Whether the model has learnt anything; and the report."""
@@ -241,30 +248,53 @@ class Classifier(Program[ClassificationConfig]):
 
     def predict(self) -> None:
         for split in self._splits("test"):
-            suffix = split.removeprefix("test")
             evaluated = self._evaluated(split, self.config.predict_batch_size)
-            outputs, task_name = evaluated.outputs, self.task.name
-            self.write(
-                f"test_results{suffix}",
-                f"test_results{suffix}.tsv",
-                result_files.test_results(outputs),
+            self._write_predictions(split, evaluated)
+            self.metrics[f"predict{split.removeprefix('test')}"] = {
+                "examples": len(evaluated.examples)
+            } | self._score_test(split, evaluated)
+
+    def _write_predictions(self, split: str, evaluated: Evaluated) -> None:
+        """Write Google's file, the one with ids and texts, and what a leaderboard takes."""
+        suffix, outputs = split.removeprefix("test"), evaluated.outputs
+        read = self.task.files(self.config.data_dir, split)
+        table = result_files.predictions(
+            evaluated.examples, outputs, self.labels, self.task.problem_type
+        )
+        google = result_files.test_results(outputs)
+        self.write(f"test_results{suffix}", f"test_results{suffix}.tsv", google, read)
+        self.write(f"predictions{suffix}", f"predictions{suffix}.tsv", table, read)
+        answers = [self.labels[i] for i in outputs.argmax(1)] if self.labels else outputs[:, 0]
+        made = submission(self.task.name, split, evaluated.examples, list(answers))
+        if made is not None and self.metrics.get("bad_rows", {}).get(split):
+            print(f"{split}: no submission, because rows were left out", flush=True)
+        elif made is not None:
+            file, text = made
+            filesystem.make_dir(self.path("submission"))
+            self.write(f"submission{suffix}", f"submission/{file}", text, read)
+
+    def _score_test(self, split: str, evaluated: Evaluated) -> dict[str, float]:
+        """Return the scores of a test file that tells its labels, and write and print them."""
+        examples = evaluated.examples
+        without = [example for example in examples if not example.labelled]
+        if without:
+            why = "it has none of the labels"
+            if len(without) < len(examples):
+                first = f"{without[0].file}:{without[0].line}"
+                why = (
+                    f"{len(without)} of {len(examples)} rows have none of the labels, first {first}"
+                )
+            print(f"{split}: predicted, but not scored: {why}", flush=True)
+            return {}
+        labels = {example.label for example in examples}
+        if len(labels) == 1 < len(examples):
+            print(
+                f"Note: every label of {split} is {labels.pop()!r}; if that only fills the column, "
+                "the scores below say nothing.",
+                flush=True,
             )
-            table = result_files.predictions(
-                evaluated.examples, outputs, self.labels, self.task.problem_type
-            )
-            self.write(f"predictions{suffix}", f"predictions{suffix}.tsv", table)
-            metrics: dict[str, Any] = {"examples": len(evaluated.examples)}
-            if evaluated.expected is not None:
-                metrics |= {k: float(v) for k, v in evaluated.scores(self.task).items()}
-            self.metrics[f"predict{suffix}"] = metrics
-            answers = [self.labels[i] for i in outputs.argmax(1)] if self.labels else outputs[:, 0]
-            made = submission(task_name, split, evaluated.examples, list(answers))
-            if made is not None and self.metrics.get("bad_rows", {}).get(split):
-                print(f"{split}: no submission, because rows were left out", flush=True)
-            elif made is not None:
-                file, text = made
-                filesystem.make_dir(self.path("submission"))
-                self.write(f"submission{suffix}", f"submission/{file}", text)
+        self._write_scores(split, f"_{split}", evaluated)
+        return {name: float(value) for name, value in evaluated.scores(self.task).items()}
 
     def export(self) -> None:
         config = self.config

@@ -55,9 +55,14 @@ class Evaluated:
         return {**self._losses(), **task.metric.compute(self.truth(task), self.predicted(task))}
 
     def google_values(self, task: SentenceTask) -> Mapping[str, Any]:
-        """What `eval_results.txt` holds beside `global_step`; float32, as Google's program."""
+        """Return what `eval_results.txt` holds beside `global_step`; float32, as Google's program.
+
+        Classes have Google's accuracy, and the task's deciding metric where it is another one.
+        """
         scores = task.metric.compute(self.truth(task), self.predicted(task))
-        names = ["accuracy"] if task.problem_type == "classification" else list(scores)
+        names = list(scores)
+        if task.problem_type == "classification":
+            names = ["accuracy", task.metric.primary]
         return {f"eval_{name}": np.float32(scores[name]) for name in names} | self._losses()
 
     def _losses(self) -> dict[str, np.float32]:

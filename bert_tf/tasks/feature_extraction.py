@@ -60,6 +60,8 @@ class FeatureExtractor:
         if not filesystem.size(config.input_file):
             raise ValueError(f"--input_file={config.input_file}: the file is empty")
         filesystem.make_dir(os.path.dirname(config.output_file) or ".")
+        if filesystem.is_file(config.output_file):
+            print(f"Note: --output_file={config.output_file} is there and is replaced.", flush=True)
         source = config.init_checkpoint
         self.bert_config, self.tokenizer = pretrained.architecture(config, source)
         self.states = config.states(self.bert_config.num_hidden_layers)

@@ -167,11 +167,16 @@ class Pretraining(Program[PretrainingConfig]):
     def decisive(self) -> str:
         return "masked_lm_loss"
 
+    @property
+    def _eval_flag(self) -> str:
+        return "eval_input_file" if self.config.eval_input_file else "input_file"
+
     @functools.cached_property
     def _eval_rows(self) -> Rows:
         config = self.config
-        flag = "eval_input_file" if config.eval_input_file else "input_file"
-        rows = First(self._rows(flag, config), config.max_eval_steps * config.eval_batch_size)
+        rows = First(
+            self._rows(self._eval_flag, config), config.max_eval_steps * config.eval_batch_size
+        )
         return Arranged(rows, row_packing.one_text_a_row) if config.packing else rows
 
     def dev_scores(self) -> Scores:
@@ -209,7 +214,7 @@ class Pretraining(Program[PretrainingConfig]):
         names = _GOOGLES + (_GOOGLES_OF_PAIRS if self.config.next_sentence else ())
         googles = {name: np.float32(scores[name]) for name in names}
         text = result_files.eval_results(googles | {"global_step": step})
-        self.write("eval_results", "eval_results.txt", text)
+        self.write("eval_results", "eval_results.txt", text, self._files[self._eval_flag])
         print(f"***** Eval results *****\n{text}", end="", flush=True)
         print(
             f"perplexity {scores['perplexity']:.2f}; knowing only how frequent each piece is "

@@ -173,7 +173,7 @@ class Program(ABC, Generic[Config]):
                 self.evaluate()
             if config.do_predict:
                 self.predict()
-        metrics = run_folder.merge_json(self.path("metrics.json"), self.metrics)
+        metrics = run_folder.merge_json(self.path(run_folder.METRICS_FILE), self.metrics)
         if config.export_dir and self.replicas.is_chief:
             self.export()  # whose card tells the metrics
         if self.replicas.is_chief:
@@ -291,7 +291,13 @@ class Program(ABC, Generic[Config]):
         """Of a file in output_dir."""
         return join(self.config.output_dir, file)
 
-    def write(self, name: str, file: str, text: str) -> None:
-        """Writes a result file into output_dir and notes it in `written`."""
+    def write(self, name: str, file: str, text: str, read: Sequence[str]) -> None:
+        """Write a result file into output_dir and note it in `written`.
+
+        Args:
+          read: the files that the result is made from. The result of other files is kept under
+            another name.
+        """
         self.written[name] = self.path(file)
+        run_folder.claim_result(self.config.output_dir, file, read)
         run_folder.write_text(self.written[name], text)

@@ -223,7 +223,7 @@ class QuestionAnswering(Program[QuestionAnsweringConfig]):
         counts = {"examples": len(self.config.predict_set.questions), "windows": len(self._windows)}
         self.metrics["eval"] = counts | scores
         text = result_files.eval_results(scores | {"global_step": self.metrics["global_step"]})
-        self.write("eval_results", "eval_results.txt", text)
+        self.write("eval_results", "eval_results.txt", text, [self.config.predict_file])
         print(f"***** Eval results *****\n{text}", end="", flush=True)
 
     def _save_threshold(self) -> None:
@@ -241,7 +241,8 @@ class QuestionAnswering(Program[QuestionAnsweringConfig]):
         if self.config.version_2_with_negative:
             files["null_odds"] = answers.null_odds
         for name, content in files.items():
-            self.write(name, f"{name}.json", squad_answers.to_json(content))
+            text = squad_answers.to_json(content)
+            self.write(name, f"{name}.json", text, [self.config.predict_file])
         self.metrics["predict"] = {
             "examples": len(self.config.predict_set.questions),
             "windows": len(self._windows),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -27,9 +29,10 @@ def predictions(
     labels: Sequence[str],
     problem_type: str = "classification",
 ) -> str:
-    """`predictions.tsv`: id, predicted label, probability of each label by name, with a header.
+    """Return `predictions.tsv`: id, label, probability of each label by name, and the texts.
 
-    Cells are as they are, without quotes; no id or label that was read holds a tab or line end.
+    The first row names the columns. A row is a line: tabs and line ends in a text become blanks. A
+    cell that holds a double quote stands in quotes, as spreadsheets and pandas expect it.
 
     Args:
       examples: the rows, in the order of `outputs`.
@@ -38,7 +41,8 @@ def predictions(
       problem_type: with "multilabel" the label is all those that are probable, joined.
     """
     header = ["label", *(f"probability_{label}" for label in labels)] if labels else ["prediction"]
-    rows = [["id", *header]]
+    pairs = any(example.text_b is not None for example in examples)
+    rows = [["id", *header, *(("text_a", "text_b") if pairs else ("text_a",))]]
     for example, row in zip(examples, outputs, strict=True):
         if problem_type == "multilabel":
             named = [
@@ -47,5 +51,14 @@ def predictions(
             answer = [LABEL_SEPARATOR.join(named)]
         else:
             answer = [labels[row.argmax()]] if labels else []
-        rows.append([example.guid, *answer, *map(str, row)])
-    return "".join("\t".join(row) + "\n" for row in rows)
+        texts = [example.text_a, *([example.text_b or ""] if pairs else [])]
+        rows.append([example.guid, *answer, *map(str, row), *map(_one_line, texts)])
+    table = io.StringIO()
+    csv.writer(table, "excel-tab", lineterminator="\n").writerows(rows)
+    return table.getvalue()
+
+
+def _one_line(text: str) -> str:
+    # Half of a surrogate pair, which JSON can hold, is no character: it stands as its escape.
+    whole = text.encode("utf-8", "backslashreplace").decode("utf-8")
+    return whole.translate(dict.fromkeys(map(ord, "\t\r\n"), " "))

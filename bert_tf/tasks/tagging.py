@@ -6,6 +6,7 @@
     model.ckpt-N                   training checkpoints; `final_model/` the weights alone
     eval_results.txt               the scores of the dev set; metrics.json has every number
     predictions.*                  the test file with predicted tags, in the form of the file
+    eval_results_test.txt          the scores of a test file that has tags
 """
 
 from __future__ import annotations
@@ -207,21 +208,28 @@ class Tagger(Program[TaggingConfig]):
     def evaluate(self) -> None:
         scores = self._scores("dev", self._tagged("dev", self.config.eval_batch_size))
         self.metrics["eval"] = {"sentences": len(self._file("dev").examples)} | scores
-        types = scores.pop("types", {})
-        values = {f"eval_{name}": value for name, value in scores.items()}
+        self._write_scores("dev", "", scores)
+
+    def _write_scores(self, split: str, suffix: str, scores: Mapping[str, Any]) -> None:
+        """Write and print `eval_results<suffix>.txt`."""
+        types = scores.get("types", {})
+        values = {f"eval_{name}": value for name, value in scores.items() if name != "types"}
         for kind, of_kind in types.items():
             values |= {f"eval_{kind}_{name}": value for name, value in of_kind.items()}
         text = result_files.eval_results(values | {"global_step": self.metrics["global_step"]})
-        self.write("eval_results", "eval_results.txt", text)
-        print(f"***** Eval results *****\n{text}", end="", flush=True)
+        name = f"eval_results{suffix}"
+        self.write(name, f"{name}.txt", text, [self._file(split).path])
+        print(f"***** Eval results{suffix} *****\n{text}", end="", flush=True)
 
     def predict(self) -> None:
         tagged, file = self._tagged("test", self.config.predict_batch_size), self._file("test")
         name = f"predictions{os.path.splitext(file.path)[1]}"
-        self.write("predictions", name, file.predictions(tagged.labels))
+        self.write("predictions", name, file.predictions(tagged.labels), [file.path])
         metrics: dict[str, Any] = {"sentences": len(file.examples)}
         if all(example.labels is not None for example in file.examples):
-            metrics |= self._scores("test", tagged)
+            scores = self._scores("test", tagged)
+            metrics |= scores
+            self._write_scores("test", "_test", scores)
         self.metrics["predict"] = metrics
 
     def export(self) -> None:
