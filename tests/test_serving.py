@@ -137,6 +137,35 @@ def test_no_first_answer_is_lost(server):
             assert client.encode(["we"]).shape == (1, SIZE)
 
 
+def test_no_clone_loses_its_first_answer(server):
+    """Clones of a client under load, one after the other and all at once; and without the first."""
+    ended = threading.Event()
+
+    def load():
+        with StockClient(**server.ports, timeout=PATIENCE, check_length=False) as client:
+            while not ended.is_set():
+                client.encode(["he saw it"] * 40)
+
+    def clone(identity):
+        StockClient(**server.ports, identity=identity, timeout=10_000).close()
+
+    busy = [threading.Thread(target=load) for _ in range(2)]
+    for thread in busy:
+        thread.start()
+    try:
+        with StockClient(**server.ports, timeout=10_000) as first:
+            for _ in range(20):
+                clone(first.identity)
+            with ThreadPoolExecutor(10) as pool:
+                list(pool.map(clone, [first.identity] * 40))
+        for _ in range(20):
+            clone(b"a name that was given")
+    finally:
+        ended.set()
+        for thread in busy:
+            thread.join()
+
+
 @pytest.mark.parametrize(
     "body",
     [b"", b"\xff\xfe", b"{", b"3", b'"we"', b"[3]", b"[null]", b'["a", ["b"]]', b'[["a", 1]]']

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from bert_tf.serving import flags, http_limits, protocol
 from bert_tf.serving.jobs import Job, Ticket
-from bert_tf.serving.outbox import Outbox
+from bert_tf.serving.outbox import Latecomers, Outbox
 from bert_tf.serving.protocol import Refused, Request
 from bert_tf.serving.rows import Row, features
 from bert_tf.serving.scheduler import MAX_TOKENS, WORTH_TOKENS, Scheduler
@@ -210,6 +210,46 @@ def test_an_answer_waits_for_its_client_and_is_given_up(outbox):
     assert outbox.tend(time.monotonic() + 29) == 0
     assert outbox.tend(time.monotonic() + 31) == 9
     assert outbox.dropped == 1 and not outbox
+
+
+def test_a_clone_that_subscribes_late_gets_its_first_answer_alone(outbox):
+    def answer(number):
+        outbox.asked(Request(b"me", b"", b"%d" % number))
+        outbox.send([protocol.topic(b"me"), b"{}", b"%d" % number])
+
+    with zmq.Context() as context, subscriber(outbox, context) as first:
+        until(outbox, lambda: outbox._subscribers)
+        answer(1)
+        answer(1)  # a clone's, whose subscription comes late
+        answer(2)
+        with subscriber(outbox, context) as clone:
+            until(outbox, lambda: clone.poll(5))
+            identity, _, number = clone.recv_multipart()
+            assert identity.startswith(b"me") and number == b"1"
+            with subscriber(outbox, context) as early:  # a clone that has not asked yet
+                until(outbox, lambda: outbox._subscribers[protocol.topic(b"me")] == 3)
+                assert not early.poll(100)
+                answer(1)
+                assert early.poll(1000) and early.recv_multipart()[-1] == b"1"
+            assert clone.recv_multipart()[-1] == b"1" and not clone.poll(100)
+        assert [first.recv_multipart()[-1] for _ in range(4)] == [b"1", b"1", b"2", b"1"]
+        assert not first.poll(100)
+
+
+def test_latecomers_are_forgotten():
+    late = Latecomers()
+    names = [b"%d\0" % number for number in range(10)]
+    for name in names:
+        late.request(name, 0.0)
+        late.answered([name, b"x" * 100, b"1"])
+        late.subscription(b"early " + name, 0.0)
+    assert late.subscription(names[0], 1.0) == [names[0], b"x" * 100, b"1"]
+    late.tend(9.0)
+    assert late.subscription(names[1], 9.0) is not None
+    late.tend(11.0)
+    assert late.subscription(names[2], 11.0) is None
+    late.tend(30.0)
+    assert not any((late._early, late._asked, late._answers, late._bytes, late._all))
 
 
 def test_a_client_that_reads_late_gets_all_in_order(outbox):

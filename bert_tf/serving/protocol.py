@@ -122,3 +122,11 @@ def topic(identity: bytes) -> bytes:
     "" or "a" does not cover what is sent to others.
     """
     return identity + b"\0"
+
+
+def private_topic(identity: bytes) -> bytes:
+    """The name for what one of several subscribers to `identity` gets alone.
+
+    Its client takes it, since it begins with the identity. No subscription to `topic` covers it.
+    """
+    return identity + b"\1"

@@ -138,6 +138,7 @@ class Server:
                     logging.WARNING, "a message that is no request was dropped", 10
                 )
                 continue
+            self._outbox.asked(request)
             try:
                 if request.body in protocol.COMMANDS:
                     self.statistics.request(request.identity, "system")
