@@ -447,6 +447,28 @@ def test_bad_flags_are_named(folder, tmp_path, changes, message):
         pretraining.run(flags(folder, tmp_path, **{"do_train": True} | changes))
 
 
+@pytest.mark.parametrize(
+    ("flag", "more"),
+    [
+        ("eval_input_file", {"do_eval": True}),
+        ("phase2_input_file", {"phase2_num_train_steps": 2, "phase2_max_seq_length": 39}),
+    ],
+)
+def test_rows_that_are_needed_later_are_checked_first(folder, tmp_path, flag, more):
+    more = {flag: f"{folder}/long.tfrecord"} | more
+    with pytest.raises(ValueError, match=r"long\.tfrecord: .*they are 40 pieces long"):
+        pretraining.run(flags(folder, tmp_path, do_train=True, **more))
+    assert not list(tmp_path.glob("*ckpt*"))
+
+
+def test_an_export_asks_for_the_vocabulary_before_training(folder, tmp_path):
+    more = {"bert_config_file": "tests/golden/modeling/gelu/bert_config.json"}
+    more |= {"init_checkpoint": None, "export_dir": str(tmp_path / "export")}
+    with pytest.raises(ValueError, match="--export_dir needs the vocabulary"):
+        pretraining.run(flags(folder, tmp_path / "out", do_train=True, **more))
+    assert not list((tmp_path / "out").glob("*ckpt*"))
+
+
 def test_rows_of_another_vocabulary_are_refused(folder, tmp_path):
     row = random_row(np.random.default_rng(0), LENGTH)
     row["input_ids"][1] = 5000

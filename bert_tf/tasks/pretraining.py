@@ -90,6 +90,8 @@ class Pretraining(Program[PretrainingConfig]):
                 "--dynamic_masking needs the vocabulary, with a token [MASK]; give the "
                 "--vocab_file (or --spm_model_file) that the rows were made with"
             )
+        if config.export_dir and self.tokenizer is None:
+            raise ValueError("--export_dir needs the vocabulary of the rows; give --vocab_file")
         return heads.pretraining(self.bert_config, config.next_sentence, config.packing)
 
     def objective(self) -> Objective:
@@ -97,11 +99,20 @@ class Pretraining(Program[PretrainingConfig]):
 
     # --------------------------------------------------------------------------------- data
 
+    def read_inputs(self) -> None:
+        """Open the rows of every phase that is left and of the evaluation."""
+        if self.config.do_train:
+            for flag, _ in self._phases():
+                self.once(self._rows, flag)
+        if self.config.do_eval:
+            self.once(self._rows, self._eval_flag)
+
     def training_files(self) -> Mapping[str, Sequence[str]]:
         return {f"--{flag}": files for flag, files in self._files.items() if "eval" not in flag}
 
-    def _rows(self, flag: str, config: PretrainingConfig) -> Rows:
+    def _rows(self, flag: str) -> Rows:
         """The rows of the files of a flag, masked."""
+        config = self._last if flag.startswith("phase2") else self.config
         length, predictions = config.max_seq_length, config.max_predictions_per_seq
         spec = pretraining_spec(length, predictions, config.dynamic_masking)
         files = RecordFiles(self._files[flag], spec)
@@ -134,16 +145,11 @@ class Pretraining(Program[PretrainingConfig]):
         Of two phases the best checkpoint is one of the second: the first knows no long rows.
         """
         config = self.config
-        whole, second = config.num_train_steps, config.phase2_num_train_steps
-        phases = [("input_file", config, range(whole - second))]
-        if second:
-            phases.append(("phase2_input_file", self._last, range(whole - second, whole)))
+        whole = config.num_train_steps
         results, examples = [], 0
-        for flag, flags, steps in phases:
-            done = self._step_of_latest()
-            if done >= steps.stop and steps.stop < whole:
-                continue  # this phase was completed before
-            rows = self._rows(flag, flags)
+        for flag, steps in self._phases():
+            rows = self.once(self._rows, flag)
+            flags = self._last if steps.stop == whole else config
             examples += len(rows)
             print(f"--{flag}: {len(rows)} rows of up to {flags.max_seq_length} pieces", flush=True)
             if config.packing:
@@ -157,9 +163,15 @@ class Pretraining(Program[PretrainingConfig]):
                 break
         return examples, whole, _together(results)
 
-    def _step_of_latest(self) -> int:
+    def _phases(self) -> list[tuple[str, range]]:
+        """The flag of the rows of each phase, and its steps; without one that was completed."""
+        whole, second = self.config.num_train_steps, self.config.phase2_num_train_steps
         latest = self.manager.latest()
-        return int(latest.rpartition("-")[2]) if latest else 0
+        done = int(latest.rpartition("-")[2]) if latest else 0
+        if not second:
+            return [("input_file", range(whole))]
+        phases = [("input_file", range(whole - second))] if done < whole - second else []
+        return [*phases, ("phase2_input_file", range(whole - second, whole))]
 
     # --------------------------------------------------------------------------- evaluation
 
@@ -174,9 +186,8 @@ class Pretraining(Program[PretrainingConfig]):
     @functools.cached_property
     def _eval_rows(self) -> Rows:
         config = self.config
-        rows = First(
-            self._rows(self._eval_flag, config), config.max_eval_steps * config.eval_batch_size
-        )
+        rows = self.once(self._rows, self._eval_flag)
+        rows = First(rows, config.max_eval_steps * config.eval_batch_size)
         return Arranged(rows, row_packing.one_text_a_row) if config.packing else rows
 
     def dev_scores(self) -> Scores:
@@ -225,8 +236,6 @@ class Pretraining(Program[PretrainingConfig]):
     # ------------------------------------------------------------------------------- export
 
     def export(self) -> None:
-        if self.tokenizer is None:
-            raise ValueError("--export_dir needs the vocabulary of the rows; give --vocab_file")
         servable = MaskedLanguageModel(
             self.model, self.bert_config, self.tokenizer, self.description()["max_seq_length"]
         )
