@@ -2,7 +2,10 @@
 
 import dataclasses
 import functools
+import os
 import re
+import shutil
+import subprocess
 from collections import Counter
 from pathlib import Path
 
@@ -16,6 +19,7 @@ from bert_tf.data.tagged_text import read_conll
 from bert_tf.data.tagging import TaggingTask
 from bert_tf.data.text_files import BadRows
 from bert_tf.tasks.classification_config import ClassificationConfig
+from bert_tf.tasks.pretraining_config import PretrainingConfig
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 FOLDERS = ("spam", "drcd_zh")
@@ -46,6 +50,54 @@ def task(folder: str) -> DelimitedTask:
         label_column=config.label_column,
         id_column=config.id_column,
     )
+
+
+def pretraining_flags(command: str) -> PretrainingConfig:
+    flags = {name: value.strip("'\"") for name, value in re.findall(r"--(\w+)=(\S+)", command)}
+    numbers = {name: int(value) for name, value in flags.items() if value.isdigit()}
+    return PretrainingConfig(**flags | numbers | {"do_train": flags["do_train"] == "true"})
+
+
+def test_the_image_of_the_kubernetes_manifest_holds_its_program() -> None:
+    manifest = (EXAMPLES / "kubernetes" / "pretraining.yaml").read_text()
+    image = (EXAMPLES / "kubernetes" / "Dockerfile").read_text()
+    (tag,) = re.findall(r"docker build -t (\S+) ", image)
+    assert f"image: {tag}:latest" in manifest
+    (program,) = re.findall(r"python (\w+\.py) ", manifest)
+    (copied,) = re.findall(r"cp /source/(\S+) \.", image)
+    assert "COPY . /source\nWORKDIR" in image
+    assert (EXAMPLES.parent / program) in EXAMPLES.parent.glob(copied)
+    assert program not in (EXAMPLES.parent / ".dockerignore").read_text()
+    assert pretraining_flags(manifest).distribution_strategy == "multi_worker_mirrored"
+
+
+def test_the_slurm_script_says_what_is_missing(tmp_path) -> None:
+    """With Slurm's two commands replaced by ones that show what they are asked."""
+    script = str(EXAMPLES / "slurm" / "pretraining.sbatch")
+    for name, code in (("srun", 75), ("scontrol", 0)):
+        (tmp_path / name).write_text(f'#!/bin/sh\necho {name} "$@"\nexit {code}\n')
+        (tmp_path / name).chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_JOB_ID": "7"}
+
+    def submit(**more: str) -> subprocess.CompletedProcess:
+        return subprocess.run(
+            [shutil.which("bash"), script],
+            **{"cwd": tmp_path, "env": environment | more, "capture_output": True, "text": True},
+        )
+
+    without_data = submit()
+    assert without_data.returncode != 0 and not without_data.stdout
+    assert "DATA: is not set: give the folder that holds rows/" in without_data.stderr
+    elsewhere = submit(DATA="/shared/wiki")
+    assert elsewhere.returncode == 1 and not elsewhere.stdout
+    assert "submit from the project's root" in elsewhere.stderr
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    (tmp_path / ".venv" / "bin" / "activate").touch()
+    preempted = submit(DATA="/shared/wiki")
+    assert preempted.returncode == 75
+    command, requeued = preempted.stdout.splitlines()
+    assert requeued == "scontrol requeue 7"
+    assert pretraining_flags(command).output_dir == "/shared/wiki/output"
 
 
 @functools.cache

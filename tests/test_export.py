@@ -286,7 +286,7 @@ def test_features_model_needs_only_tensorflow(servable, folder, features_folder)
     rows = {"input_ids": [[2, 6, 3, 0]], "input_mask": [[1, 1, 1, 0]], "segment_ids": [[0] * 4]}
     code = textwrap.dedent(
         """
-        import json, sys
+        import contextlib, json, sys
         sys.modules["bert_tf"] = None
         import tensorflow as tf
         from tensorflow.python.framework import op_def_registry
@@ -298,6 +298,11 @@ def test_features_model_needs_only_tensorflow(servable, folder, features_folder)
         assert "tensorflow_text" not in sys.modules
         print(json.dumps([unknown, answers["probabilities"].numpy().tolist()]))
         sys.argv = ["saved_model_cli", "show", "--dir", folder, "--all"]
+        with contextlib.suppress(SystemExit):
+            saved_model_cli.main()
+        exprs = ";".join(f"{name}={row}" for name, row in rows.items())
+        sys.argv = ["saved_model_cli", "run", "--dir", folder, "--tag_set", "serve"]
+        sys.argv += ["--signature_def", "serving_default", "--input_exprs", exprs]
         saved_model_cli.main()
         """
     )
@@ -315,6 +320,7 @@ def test_features_model_needs_only_tensorflow(servable, folder, features_folder)
     logits = servable.model({k: tf.constant(v) for k, v in rows.items()})["logits"]
     np.testing.assert_allclose(probabilities, tf.nn.softmax(logits), atol=1e-5)
     assert "signature_def['serving_default']" in shown and "inputs['input_ids']" in shown
+    assert "Result for output key probabilities:" in shown  # of saved_model_cli run
     python_ops = {"PyFunc", "PyFuncStateless", "EagerPyFunc"}
     assert not python_ops & (graph_ops(folder) | graph_ops(features_folder))
 
