@@ -106,7 +106,8 @@ class Classifier(Program[ClassificationConfig]):
                 self._examples(part)
         if self.config.dev_split is not None and "train" in splits:
             rows = [(example.line, example.guid) for example in self._examples("dev")]
-            self.write("dev_split", dev_split.FILE, dev_split.listing(rows))
+            read = _files(self._examples("dev"))
+            self.write("dev_split", dev_split.FILE, dev_split.listing(rows), read)
             whole = len(rows) + len(self._examples("train"))
             print(
                 f"dev: {len(rows)} of {whole} rows of the training file "
@@ -225,7 +226,7 @@ class Classifier(Program[ClassificationConfig]):
         """Write and print `eval_results<suffix>.txt`."""
         step = {"global_step": self.metrics["global_step"]}
         text = result_files.eval_results(evaluated.google_values(self.task) | step)
-        read = self.task.files(self.config.data_dir, split)
+        read = _files(evaluated.examples)
         self.write(f"eval_results{suffix}", f"eval_results{suffix}.txt", text, read)
         print(f"***** Eval results{suffix} *****\n{text}", end="", flush=True)
 
@@ -257,7 +258,7 @@ class Classifier(Program[ClassificationConfig]):
     def _write_predictions(self, split: str, evaluated: Evaluated) -> None:
         """Write Google's file, the one with ids and texts, and what a leaderboard takes."""
         suffix, outputs = split.removeprefix("test"), evaluated.outputs
-        read = self.task.files(self.config.data_dir, split)
+        read = _files(evaluated.examples)
         table = result_files.predictions(
             evaluated.examples, outputs, self.labels, self.task.problem_type
         )
@@ -328,3 +329,8 @@ class Classifier(Program[ClassificationConfig]):
             return self.task.metric.compute(made.truth(self.task), made.predicted(self.task))
 
         return DevSet(self._file("dev").rows, scores)
+
+
+def _files(examples: Sequence[InputExample]) -> list[str]:
+    """Return the files that the examples were read from."""
+    return sorted({example.file for example in examples})
