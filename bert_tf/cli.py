@@ -19,17 +19,16 @@ from typing import Any, TypeVar
 
 from absl import app, flags, logging
 
-from bert_tf.preemption import EXIT_CODE, PreemptedError
+from bert_tf import preemption
+from bert_tf.preemption import EXIT_CODE, Interrupted, PreemptedError
 
 if typing.TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 Config = TypeVar("Config", bound="DataclassInstance")
 
-# What TensorFlow says on every machine before its log levels are read; and where no GPU is.
-_NOISE = rb"WARNING: All log messages before absl::|I\d{4} .* (port|cudart_stub)\.cc:"
-_NO_GPU = rb"I\d{4} .* cudart_stub\.cc:.*Could not find cuda drivers"
-_GPU_FAILED = rb"E\d{4} .* cuda_platform\.cc:.*failed call to cuInit"
+# What TensorFlow says on every machine before its log levels are read.
+_NOISE = re.compile(rb"WARNING: All log messages before absl::|I\d{4} .* (port|cudart_stub)\.cc:")
 
 _DEFINE: dict[type, Callable[..., object]] = {
     str: flags.DEFINE_string,
@@ -60,11 +59,10 @@ def run(config_class: type[Config], main: Callable[[Config], object]) -> None:
 
     Bad input (a ValueError or the like that bert_tf raises, or any OSError that names a file) and
     a loss that is not finite end the script with their message and exit code 1, any other
-    exception with a traceback. SIGTERM during training ends it with `preemption.EXIT_CODE` once a
-    checkpoint is written.
+    exception with a traceback. SIGTERM or Ctrl-C during training ends it with
+    `preemption.EXIT_CODE` once a checkpoint is written.
     `--verbosity=0` logs the first examples, `--verbosity=1` also shows every traceback.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's own chatter at start-up
     define_flags(config_class)
 
     def start(arguments: list[str]) -> None:
@@ -84,12 +82,28 @@ def run(config_class: type[Config], main: Callable[[Config], object]) -> None:
             print(f"Error: {message}", file=sys.stderr)
             sys.exit(1)
 
-    app.run(start)
+    with command():
+        app.run(start)
+
+
+@contextlib.contextmanager
+def command() -> Iterator[None]:
+    """Around a command, or above its function: SIGTERM and Ctrl-C end it within seconds.
+
+    TensorFlow's C++ code says nothing but what kills it: its errors become exceptions, and a GPU
+    that it cannot use is told in `distribution.describe`.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    try:
+        with preemption.interruptible():
+            yield
+    except Interrupted as error:
+        preemption.end(error.number)
 
 
 @contextlib.contextmanager
 def quiet_start() -> Iterator[None]:
-    """Around the import of TensorFlow: without its lines about itself and about an absent GPU.
+    """Around the import of TensorFlow: without its lines about itself and its libraries.
 
     They are no log messages yet, so that only the file descriptor can be held back; all other
     lines on standard error come when the import is done.
@@ -105,10 +119,7 @@ def quiet_start() -> Iterator[None]:
             os.dup2(error, 2)
             os.close(error)
             held.seek(0)
-            lines = held.readlines()
-            no_gpu = any(re.match(_NO_GPU, line) for line in lines)
-            noise = re.compile(_NOISE + (b"|" + _GPU_FAILED if no_gpu else b""))
-            os.write(2, b"".join(line for line in lines if not noise.match(line)))
+            os.write(2, b"".join(line for line in held if not _NOISE.match(line)))
 
 
 def _define_flag(field: Field, value_type: type, flag_values: flags.FlagValues) -> None:

@@ -8,7 +8,11 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import os
+import socket
+import urllib.parse
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -17,6 +21,9 @@ import tensorflow as tf
 
 from bert_tf import cluster
 from bert_tf.run_config import TrainingConfig
+
+_TPU_PORT = 8470
+_TPU_SECONDS = 30.0  # to answer at all
 
 Tensors = dict[str, tf.Tensor]
 Strategy = tf.distribute.Strategy
@@ -68,13 +75,14 @@ def _tpu(config: TrainingConfig) -> Strategy:
     """
     address = config.tpu_name or config.master or "local"
     try:
+        _reach(address)
         resolver = tf.distribute.cluster_resolver.TPUClusterResolver(
             tpu=address, zone=config.tpu_zone, project=config.gcp_project
         )
         tf.config.experimental_connect_to_cluster(resolver)
         tf.tpu.experimental.initialize_tpu_system(resolver)
         strategy = tf.distribute.TPUStrategy(resolver)
-    except (tf.errors.OpError, ValueError, RuntimeError) as error:
+    except (tf.errors.OpError, ValueError, RuntimeError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ValueError(
             f"no TPU at {address!r} ({reason}); check --tpu_name, --tpu_zone and --gcp_project, "
@@ -87,6 +95,16 @@ def _tpu(config: TrainingConfig) -> Strategy:
             f"{strategy.num_replicas_in_sync}"
         )
     return strategy
+
+
+def _reach(address: str) -> None:
+    """Raises OSError unless something listens at a grpc:// address; TensorFlow would wait on."""
+    scheme, _, rest = address.partition("://")
+    if scheme != "grpc":
+        return
+    first = urllib.parse.urlsplit(f"//{rest.split(',')[0]}")
+    print(f"Waiting for the TPU at {address}", flush=True)
+    socket.create_connection((first.hostname, first.port or _TPU_PORT), _TPU_SECONDS).close()
 
 
 STRATEGIES: dict[str, Callable[[TrainingConfig], Strategy]] = {
@@ -111,6 +129,47 @@ def create_strategy(config: TrainingConfig) -> Strategy:
     if name != "tpu":
         _choose_gpus(config.num_gpus)
     return STRATEGIES[name](config)
+
+
+def describe(strategy: Strategy, config: TrainingConfig) -> str:
+    """Return what computes: the processor and its cores, GPUs or a TPU; and a GPU that cannot."""
+    if isinstance(strategy, tf.distribute.TPUStrategy):
+        return f"Device: a TPU of {strategy.num_replicas_in_sync} cores"
+    gpus = [] if config.num_gpus == 0 else tf.config.get_visible_devices("GPU")
+    if config.distribution_strategy in ("off", "one_device"):
+        gpus = gpus[:1]
+    details = [tf.config.experimental.get_device_details(gpu) for gpu in gpus]
+    names = [each.get("device_name", "GPU") for each in details]
+    if names:
+        counts = [f"{names.count(name)} x {name}" for name in dict.fromkeys(names)]
+        return f"Devices: {', '.join(counts)}"
+    line = f"Device: the processor, {_cores()} cores"
+    if config.num_gpus != 0 and (hint := _unused_gpu()):
+        line += f"\nNote: {hint}"
+    return line
+
+
+def _cores() -> int | None:
+    """Return how many cores this process may use; macOS does not say, so all."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
+def _unused_gpu(root: str = "/") -> str | None:
+    """Say what makes TensorFlow find the NVIDIA GPU of this machine, where there is one."""
+    if os.environ.get("CUDA_VISIBLE_DEVICES", "0") in ("", "-1"):
+        return None
+    install = f"pip install 'tensorflow[and-cuda]=={tf.__version__}'"
+    if Path(root, "proc/driver/nvidia/version").exists():
+        return f"TensorFlow finds no GPU, though NVIDIA's driver is loaded; try {install}"
+    for folder in Path(root, "sys/bus/pci/devices").glob("*"):
+        with contextlib.suppress(OSError):
+            vendor, kind = ((folder / name).read_text() for name in ("vendor", "class"))
+            if vendor.startswith("0x10de") and kind.startswith("0x03"):  # NVIDIA, a display
+                return (
+                    "an NVIDIA GPU is in this machine, but its driver is not loaded; install the "
+                    f"driver, until nvidia-smi shows the GPU, and then {install}"
+                )
+    return None
 
 
 def _choose_gpus(wanted: int | None) -> None:

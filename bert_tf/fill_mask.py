@@ -153,6 +153,7 @@ def keeping_masks(tokenizer: Tokenizer) -> tuple[Tokenizer, int]:
     return kept, kept.mask_token_id
 
 
+@cli.command()
 def main(argv: Sequence[str] | None = None) -> None:
     """The command line."""
     parser = argparse.ArgumentParser(
@@ -165,7 +166,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     given = parser.parse_args(argv)
     if given.top_k < 1:
         parser.error(f"--top_k={given.top_k}: give 1 or more")
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's own chatter at start-up
     try:
         with cli.quiet_start():  # TensorFlow is imported
             filler = MaskFiller.from_pretrained(given.checkpoint)

@@ -161,7 +161,7 @@ class Loop:
           evaluate: step -> the metric of the best checkpoint; needed with `--eval_steps`.
 
         Raises FloatingPointError if the loss is not finite, MemoryError if a step does not fit,
-        PreemptedError if SIGTERM came (to one of the workers) and a checkpoint is written.
+        PreemptedError if SIGTERM or SIGINT came (to one of the workers) and a checkpoint is written.
         """
         self._check_batch_size()
         state = self._new_state(records, num_train_steps, num_warmup_steps)
@@ -187,8 +187,10 @@ class Loop:
                 prefix = manager.save(step, state.tensors())
                 if stopping:
                     manager.wait()
-                    raise PreemptedError(f"SIGTERM: stopped at step {step}; {prefix} was saved")
-                if due and self._ends(prefix, evaluate(step), manager):
+                    raise PreemptedError(f"Interrupted: stopped at step {step}; {prefix} was saved")
+                with signals.at_once():
+                    ends = due and self._ends(prefix, evaluate(step), manager)
+                if ends:
                     bar.write(self._why_early(step, manager))
                     return TrainingResult(first, step, True, tokens, seconds)
         return TrainingResult(first, max(first, steps.stop), False, tokens, seconds)
@@ -344,6 +346,8 @@ class Loop:
                     upcoming = reader.submit(feed, records, range(step, stop), start)
                 wants_to_stop = signals is not None and signals.requested
                 result = train_step(feeds, first, wants_to_stop)
+                if signals is not None:
+                    signals.noting = True  # there is something to save
                 unread.append((range(first + 1, step + 1), tokens, result))
                 if not (wants_to_stop or self.schedule.reads(step, last)):
                     continue

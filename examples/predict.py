@@ -3,12 +3,21 @@
 python examples/predict.py EXPORT_DIR "first sentence" ["second sentence"]
 """
 
+import os
 import sys
 from pathlib import Path
 
 import numpy as np
-import tensorflow as tf
-import tensorflow_text  # noqa: F401 - registers the tokenizer's ops
+
+# TensorFlow's lines about itself, some of which no setting leaves out.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+_STDERR = os.dup(2)
+os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+try:
+    import tensorflow as tf
+    import tensorflow_text  # noqa: F401 - registers the tokenizer's ops
+finally:
+    os.dup2(_STDERR, 2)
 
 
 def main() -> None:

@@ -26,5 +26,4 @@ setup() {
     .venv/bin/python -m pip install --quiet --disable-pip-version-check -e ".$extras"
     echo "$stamp" > .venv/installed"$extras"
   fi
-  export TF_CPP_MIN_LOG_LEVEL="${TF_CPP_MIN_LOG_LEVEL:-2}"
 }

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import re
 import signal
 import time
 from pathlib import Path
@@ -161,7 +162,7 @@ def test_two_workers_stop_together_and_end_where_one_device_does(tmp_path, quest
     assert distributed.finish(processes, tmp_path) == [EXIT_CODE] * 2
     assert time.monotonic() - asked < 30  # on a busy machine; a second otherwise
     logs = [(tmp_path / f"worker-{i}.log").read_text("utf-8") for i in range(2)]
-    stops = {line for log in logs for line in log.splitlines() if line.startswith("SIGTERM")}
+    stops = {line for log in logs for line in log.splitlines() if line.startswith("Interrupted")}
     assert len(stops) == 1  # at the same step
     processes = distributed.start_workers(command, tmp_path)
     assert distributed.finish(processes, tmp_path) == [0, 0]
@@ -277,3 +278,30 @@ def test_one_device_and_none_are_told_apart(tmp_path):
     loop = make_loop(make_config(tmp_path, distribution_strategy="one_device"))
     assert isinstance(loop.strategy, type(distribution.create_strategy(loop.config)))
     assert loop.replicas.count == loop.replicas.workers == 1 and loop.replicas.is_chief
+
+
+def test_what_computes_is_said(tmp_path, monkeypatch):
+    flags = make_config(tmp_path)
+    line = distribution.describe(distribution.create_strategy(flags), flags)
+    assert re.match(r"Device: the processor, \d+ cores", line)
+    gpu = tmp_path / "sys" / "bus" / "pci" / "devices" / "0"
+    gpu.mkdir(parents=True)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    for name, value in (("vendor", "0x8086"), ("class", "0x030000")):
+        (gpu / name).write_text(f"{value}\n")
+    assert distribution._unused_gpu(str(tmp_path)) is None
+    (gpu / "vendor").write_text("0x10de\n")
+    assert "driver is not loaded" in distribution._unused_gpu(str(tmp_path))
+    driver = tmp_path / "proc" / "driver" / "nvidia"
+    driver.mkdir(parents=True)
+    (driver / "version").write_text("NVRM")
+    assert "pip install 'tensorflow[and-cuda]==" in distribution._unused_gpu(str(tmp_path))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+    assert distribution._unused_gpu(str(tmp_path)) is None
+
+
+def test_a_tpu_that_is_not_there_is_told_at_once(tmp_path):
+    (port,) = distributed.ports(1)
+    flags = make_config(tmp_path, use_tpu=True, tpu_name=f"grpc://localhost:{port}")
+    with pytest.raises(ValueError, match=f"no TPU at 'grpc://localhost:{port}'.*refused"):
+        distribution.create_strategy(flags)

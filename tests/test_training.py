@@ -143,20 +143,21 @@ def test_an_interrupted_run_continues_bit_identically(tmp_path, rows, whole, int
     assert losses == whole[2]
 
 
-def test_sigterm_saves_and_a_continued_run_is_the_same(tmp_path, rows, whole, monkeypatch):
-    handler = signal.getsignal(signal.SIGTERM)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_and_a_continued_run_is_the_same(tmp_path, rows, whole, monkeypatch, number):
+    handler = signal.getsignal(number)
     show = training.Loop._show
 
     def terminated(self, read, bar, manager):
         show(self, read, bar, manager)
         if read[-1][0] == 5:
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), number)
 
     with monkeypatch.context() as patched:
         patched.setattr(training.Loop, "_show", terminated)
         with pytest.raises(PreemptedError, match=r"stopped at step 5; .*model\.ckpt-5 was saved"):
             train(tmp_path, rows)
-    assert signal.getsignal(signal.SIGTERM) is handler
+    assert signal.getsignal(number) is handler
     resumed, losses = train(tmp_path, rows)
     assert_equal(whole[1], resumed)
     assert losses == whole[2]

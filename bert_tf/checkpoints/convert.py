@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from bert_tf import checkpoints
+from bert_tf import checkpoints, cli
 from bert_tf.checkpoints import location, names
 
 
@@ -64,6 +64,7 @@ def convert(
     return "\n".join(lines)
 
 
+@cli.command()
 def main(argv: Sequence[str] | None = None) -> None:
     """The command line."""
     parser = argparse.ArgumentParser(
@@ -75,7 +76,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--strip_optimizer", action="store_true", help="leave out Adam's slots")
     arguments = parser.parse_args(argv)
     try:
-        print(convert(**vars(arguments)))
+        with cli.quiet_start():  # TensorFlow, for some families
+            text = convert(**vars(arguments))
+        print(text)
     except (ValueError, OSError) as error:
         parser.error(str(error))
 

@@ -77,6 +77,7 @@ def _tensors(a: Mapping[str, np.ndarray], b: Mapping[str, np.ndarray]) -> list[s
     return [*lines, f"{equal} tensors are equal to the bit, {len(changed)} differ in their values"]
 
 
+@cli.command()
 def main(argv: Sequence[str] | None = None) -> None:
     """The command line."""
     parser = argparse.ArgumentParser(

@@ -163,6 +163,7 @@ def _is_known(name: str) -> bool:
     return names.is_optimizer_state(model) or names.to_hugging_face(model) is not None or heads
 
 
+@cli.command()
 def main(argv: Sequence[str] | None = None) -> None:
     """The command line."""
     parser = argparse.ArgumentParser(

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from bert_tf import cli
 from bert_tf.data import cmrc_scoring, squad_scoring
 from bert_tf.data.squad_files import Dataset, is_number, read, read_json
 
@@ -98,6 +99,7 @@ def _by_question(path: str, kind: type, what: str) -> Mapping[str, Any]:
     return values
 
 
+@cli.command()
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m bert_tf.data.squad", description="Question-answering files."

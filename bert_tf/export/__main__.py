@@ -4,8 +4,16 @@ python -m bert_tf.export --checkpoint=output/mnli/final_model --export_dir=outpu
 """
 
 from bert_tf import cli
+from bert_tf.export import program
 from bert_tf.export.export_config import ExportConfig
-from bert_tf.export.program import run
+
+
+def main(config: ExportConfig) -> None:
+    with cli.quiet_start():
+        import tensorflow  # noqa: F401 - which --help does without
+
+    program.run(config)
+
 
 if __name__ == "__main__":
-    cli.run(ExportConfig, run)
+    cli.run(ExportConfig, main)

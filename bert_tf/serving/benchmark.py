@@ -21,7 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO
 
-from bert_tf import filesystem
+from bert_tf import cli, filesystem
 from bert_tf.serving import flags
 from bert_tf.serving.client import BertClient
 from bert_tf.serving.connection import ServingError
@@ -61,6 +61,7 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
+@cli.command()
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs all experiments and writes the file."""
     options, rest = parser().parse_known_args(argv)

@@ -12,6 +12,7 @@ from typing import Any
 import zmq
 from absl import logging
 
+from bert_tf import cli
 from bert_tf.serving import assets, flags
 from bert_tf.serving.client import BertClient
 from bert_tf.serving.connection import ServingError
@@ -24,8 +25,9 @@ def start(argv: Sequence[str] | None = None) -> int:
     logging.use_absl_handler()
     logging.set_verbosity(logging.INFO if arguments.verbose else logging.WARNING)
     try:
-        plan, tokenizer = assets.read(arguments)
-        server = Server(plan, tokenizer)
+        with cli.command():
+            plan, tokenizer = assets.read(arguments)
+            server = Server(plan, tokenizer)
     except (ValueError, OSError) as error:
         print(f"Error: {error}", file=sys.stderr)
         return 1
@@ -54,6 +56,7 @@ def start(argv: Sequence[str] | None = None) -> int:
     return int(server.failed)
 
 
+@cli.command()
 def terminate(argv: Sequence[str] | None = None) -> int:
     """Asks a server to end, and says what it answers."""
     parser = argparse.ArgumentParser(

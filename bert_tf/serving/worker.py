@@ -34,7 +34,7 @@ def main(connection: Connection, plan: Plan, threads: int, device: str | None) -
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the server ends its workers, in order
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     if device is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = device
     with cli.quiet_start():

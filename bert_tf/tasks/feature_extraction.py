@@ -68,6 +68,7 @@ class FeatureExtractor:
         self.by_token = config.pooling == NO_POOLING
         self.strategy = distribution.create_strategy(config)
         self.replicas = distribution.Replicas.of(self.strategy)
+        print(distribution.describe(self.strategy, config), flush=True)
         self._one_device = self.replicas.count == 1 and not config.use_tpu
         # Shapes that never change suit compilers and several devices.
         self._static = config.pad_to_max_seq_length or not self._one_device

@@ -61,6 +61,7 @@ class Program(ABC, Generic[Config]):
     def __init__(self, config: Config):
         self.strategy = distribution.create_strategy(config)
         self.replicas = Replicas.of(self.strategy)
+        print(distribution.describe(self.strategy, config), flush=True)
         chief = self.replicas.is_chief
         self.manager = CheckpointManager(config.output_dir, writes=chief)
         if not chief:  # computes what the chief does, and writes where nobody looks
@@ -72,6 +73,8 @@ class Program(ABC, Generic[Config]):
         if not config.do_train:  # what training chose, where it was evaluated on the way
             own = self.manager.best() or own
         self.source = own or config.init_checkpoint
+        if self.source is None and config.do_train:
+            print("Training starts from random weights: no --init_checkpoint is given.", flush=True)
         self.run_dir = config.output_dir
         if not config.do_train and self.source is not None:
             self.run_dir = run_dir(self.source)

@@ -14,7 +14,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from bert_tf import checkpoints, filesystem
+from bert_tf import checkpoints, cli, filesystem
 from bert_tf.data.corpora import INPUT_FORMATS, Corpus, find_files
 from bert_tf.tasks import vocabulary_learning
 
@@ -110,12 +110,16 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+@cli.command()
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
     given = _parser().parse_args(arguments)
     if given.command == "extend" and not (given.words or given.words_file):
         sys.exit("error: give --words or --words_file")
     try:
+        if given.command != "learn":
+            with cli.quiet_start():
+                import tensorflow  # noqa: F401
         given.run(given)
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
