@@ -161,7 +161,7 @@ class Loop:
           evaluate: step -> the metric of the best checkpoint; needed with `--eval_steps`.
 
         Raises FloatingPointError if the loss is not finite, MemoryError if a step does not fit,
-        PreemptedError if SIGTERM or SIGINT came (to one of the workers) and a checkpoint is written.
+        PreemptedError if SIGTERM or SIGINT came (to one of the workers) and a checkpoint is saved.
         """
         self._check_batch_size()
         state = self._new_state(records, num_train_steps, num_warmup_steps)

@@ -128,9 +128,8 @@ def reader(prefix: str) -> Any:
             opened.get_variable_to_shape_map()
         except Exception as error:  # the reader raises OpError, IndexError, RuntimeError, ...
             raise damaged(index, error) from error
-        weakref.finalize(
-            opened, stack.pop_all().close
-        )  # it opens the data files when it needs them
+        # The data files are opened when they are needed.
+        weakref.finalize(opened, stack.pop_all().close)
     return opened
 
 
