@@ -173,6 +173,27 @@ def test_a_list_of_articles(write):
     assert (first.qas_id, second.qas_id) == ("q1", "q2")
 
 
+def flat(qas_id, *texts):
+    """A question as the datasets library of Hugging Face has it."""
+    context = "Rollo came in 911."
+    answers = {"text": list(texts), "answer_start": list(map(context.index, texts))}
+    row = {"id": qas_id, "title": "Normans", "context": context, "question": "When?"}
+    return row | {"answers": answers}
+
+
+@pytest.mark.parametrize("form", ["data", "list", "lines"])
+def test_a_question_a_row(form, tmp_path):
+    rows = [flat("q1", "911", "in 911"), flat("q2")]
+    path = tmp_path / ("squad.jsonl" if form == "lines" else "squad.json")
+    whole = {"data": rows} if form == "data" else rows
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    path.write_text(lines if form == "lines" else json.dumps(whole))
+    first, second = read(str(path)).questions
+    assert first.answers == (Answer("911", 14), Answer("in 911", 11))
+    assert (first.is_impossible, second.answers, second.is_impossible) == (None, (), True)
+    assert first.passage is second.passage and first.passage.article == "Normans"
+
+
 def test_ids_that_are_there_twice(write, caplog):
     path = write(instead(1, *PARAGRAPH, "qas", 1, "id")(instead("1", *QA, "id")(SQUAD)))
     with pytest.raises(ValueError, match="question '1': there are two .* give each question its"):
@@ -185,14 +206,19 @@ def test_ids_that_are_there_twice(write, caplog):
 @pytest.mark.parametrize(
     ("edit", "problem"),
     [
-        (without("data"), "'data' is missing"),
+        (without("data"), "'data' is missing, there is 'version'; expected SQuAD's form"),
         (instead(3, "data"), "'data' must be a list, not 3"),
         (instead([7], "data"), "expected an object, not 7"),
         (without(*PARAGRAPH, "context"), "article 'Normans': 'context' is missing"),
         (instead(None, *PARAGRAPH, "qas"), "article 'Normans': 'qas' must be a list, not None"),
         (without(*QA, "id"), "article 'Normans': 'id' is missing"),
         (without(*QA, "question"), "article 'Normans', question 'q1': 'question' is missing"),
-        (instead({"text": "911"}, *QA, "answers"), "'answers' must be a list, not {'text'"),
+        (instead("911", *QA, "answers"), "'answers' must be a list, not '911'"),
+        (instead({"text": ["911"]}, *QA, "answers"), "'answers': 'answer_start' is missing"),
+        (
+            instead({"text": ["911"], "answer_start": []}, *QA, "answers"),
+            "question 'q1', 'answers': 1 texts and 0 places",
+        ),
         (instead([None], *QA, "answers"), "question 'q1': expected an object, not None"),
         (instead(True, *QA, "id"), "'id' must be text, not True"),
         (instead(float("nan"), *QA, "question"), "'question' must be text, not nan"),
@@ -217,7 +243,10 @@ def test_what_is_wrong_is_named(edit, problem, write):
     [
         ('{"data":\n[}', "squad.json:2: not JSON"),
         ("", "squad.json:1: not JSON"),
-        ('{"id": 1}\n{"id": 2}', "squad.json:2: .* give one JSON value, not one a line"),
+        (
+            '{"id": 1}\n{"id": 2}',
+            "squad.json:2: .* if each line is a question, name the file .jsonl",
+        ),
         ("[" * 100_000, "cannot be read"),
         ('{"data": ' + "9" * 5000 + "}", "cannot be read"),
     ],

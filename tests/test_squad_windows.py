@@ -171,12 +171,23 @@ def test_several_answers_or_none(chinese_tokenizer):
     assert [row["is_impossible"] for row in windows.rows()] == [[1]]
 
 
-def test_windows_without_the_whole_answer_stay(chinese_tokenizer):
+def test_windows_without_the_whole_answer_stay(chinese_tokenizer, caplog):
     text = "一二三四五六七八九十" * 12
     windows, _ = train(ask(text, Answer(text[58:62], 58)), chinese_tokenizer)
     assert len(windows) == 2
     assert windows.positions.tolist() == [[0, 0], [0, 0]]  # of 60 pieces, cut through the answer
+    assert "f: the answers to 1 questions (the first: article 'a', question 'q')" in caplog.text
+    caplog.clear()
+    train(ask(text, Answer(text[:4], 0)), chinese_tokenizer)  # in the first of two windows
+    assert not caplog.text
     assert [row["is_impossible"] for row in windows.rows()] == [[0], [0]]
+
+
+def test_questions_that_are_cut_are_counted(chinese_tokenizer, caplog):
+    questions = [ask("一二三", question=text) for text in ("一" * 8, "一" * 9)]
+    windows = build(questions, chinese_tokenizer, WindowSettings(64, 8, 8))
+    assert [len(query) for query in windows.queries] == [8, 8]
+    assert "1 of 2 questions are longer than --max_query_length=8 pieces" in caplog.text
 
 
 def test_questions_are_shuffled_once_as_google_does(recorded_squad):

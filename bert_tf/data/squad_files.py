@@ -1,8 +1,10 @@
 """Question-answering files as they are published, all read into one form.
 
 SQuAD 1.1 and 2.0; XQuAD and DRCD, which have SQuAD's form; CMRC2018 in SQuAD's form and in its own
-(a list of passages, whose answers are texts without a place). A number where a text belongs is read
-as the official scorers read it: CMRC2018's development set has numbers among its answers.
+(a list of passages, whose answers are texts without a place). Also a question a row, as Hugging
+Face's datasets write it: in "data", in a list, or in the lines of a .jsonl file. A number where a
+text belongs is read as the official scorers read it: CMRC2018's development set has numbers among
+its answers.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from typing import Any, NamedTuple
 
 from absl import logging
 
+from bert_tf.data.json_lines import json_rows
 from bert_tf.data.text_files import BadRow, broken, did_you_mean, read_text
 
 _SURROGATES = re.compile(r"[\ud800-\udfff]")
@@ -96,9 +99,12 @@ def read(path: str, to_train: bool = False) -> Dataset:
       ValueError: the file is missing, no UTF-8 or no JSON (naming the line), or lacks a field,
         has one of another type, or an id twice (naming article and question).
     """
-    document = read_json(path)
+    if path.endswith(".jsonl"):
+        document: Any = [row for _, row in json_rows(path)]
+    else:
+        document = read_json(path)
     numbers: list[str] = []
-    if isinstance(document, list) and _is_squad(document):
+    if isinstance(document, list) and not _is_cmrc(document):
         document = {"data": document}
     if isinstance(document, list):
         questions = list(_cmrc_questions(path, document, numbers))
@@ -116,9 +122,13 @@ def read(path: str, to_train: bool = False) -> Dataset:
     return dataset
 
 
-def _is_squad(rows: list[Any]) -> bool:
-    """Whether a list has SQuAD's articles, which stood under "data"."""
-    return bool(rows) and isinstance(rows[0], dict) and "paragraphs" in rows[0]
+def _is_cmrc(rows: list[Any]) -> bool:
+    """Whether a list has CMRC2018's passages, and not what stands in SQuAD's "data"."""
+    return (
+        bool(rows)
+        and isinstance(rows[0], dict)
+        and bool({"context_id", "context_text"} & rows[0].keys())
+    )
 
 
 def _check_ids(dataset: Dataset, to_train: bool) -> None:
@@ -148,7 +158,7 @@ def read_json(path: str) -> Any:
     except json.JSONDecodeError as error:
         problem = f"not JSON ({error.msg})"
         if error.msg == "Extra data":
-            problem += "; give one JSON value, not one a line"
+            problem += "; if each line is a question, name the file .jsonl"
         raise BadRow(path, error.lineno, problem) from error
     except (ValueError, RecursionError) as error:  # numbers too long, nested too deeply
         raise ValueError(f"{path}: JSON that cannot be read ({error})") from error
@@ -219,9 +229,20 @@ def is_number(value: object) -> bool:
 
 
 def _squad_questions(document: _Object) -> Iterator[Question]:
+    if "data" not in document.fields:
+        found = ", ".join(map(repr, list(document.fields)[:20])) or "nothing"
+        raise document.error(
+            f"'data' is missing, there is {found}; expected SQuAD's form, "
+            '{"data": [{"paragraphs": [{"context": "...", "qas": [...]}]}]}'
+        )
+    passages: dict[tuple[str, str], Passage] = {}  # of the rows that are questions
     for number, article in enumerate(document.objects("data"), start=1):
         title = article.title("title", f"number {number}")
         article = article.at(f"article {title!r}")
+        if "question" in article.fields:
+            key = title, article.text("context")
+            yield _squad_question(article, passages.setdefault(key, Passage(*key)))
+            continue
         for paragraph in article.objects("paragraphs"):
             passage = Passage(title, paragraph.text("context"))
             for qa in paragraph.objects("qas"):
@@ -231,14 +252,29 @@ def _squad_questions(document: _Object) -> Iterator[Question]:
 def _squad_question(qa: _Object, passage: Passage) -> Question:
     qas_id = qa.text("id")
     qa = qa.at(f"question {qas_id!r}")
+    is_impossible = None
+    if qa.has("is_impossible"):
+        is_impossible = qa.get("is_impossible", bool, "true or false")
+    if isinstance(qa.fields.get("answers"), dict):
+        qa = _with_answers_as_rows(qa)
+        if is_impossible is None and not qa.fields["answers"]:  # nothing else says it in this form
+            is_impossible = True
     answers = [
         Answer(answer.text("text"), answer.get("answer_start", int, "a whole number"))
         for answer in (qa.objects("answers") if qa.has("answers") else ())
     ]
-    is_impossible = None
-    if qa.has("is_impossible"):
-        is_impossible = qa.get("is_impossible", bool, "true or false")
     return Question(qas_id, qa.text("question"), passage, tuple(answers), is_impossible)
+
+
+def _with_answers_as_rows(qa: _Object) -> _Object:
+    """Change `{"text": [a, b], "answer_start": [1, 2]}` into an object for each answer."""
+    names = ("text", "answer_start")
+    columns = replace(qa.at("'answers'"), fields=qa.fields["answers"])
+    values = [columns.get(name, list, "a list") for name in names]
+    if len(values[0]) != len(values[1]):
+        raise columns.error(f"{len(values[0])} texts and {len(values[1])} places")
+    rows = [dict(zip(names, row, strict=True)) for row in zip(*values, strict=True)]
+    return replace(qa, fields=qa.fields | {"answers": rows})
 
 
 def _cmrc_questions(path: str, document: list[Any], numbers: list[str]) -> Iterator[Question]:

@@ -75,16 +75,18 @@ def training_windows(
         if span is not None:
             labelled.append((question, span))
     if not labelled:
-        raise ValueError(f"{dataset.path}: no question can be trained on")
+        raise ValueError(
+            f"{dataset.path}: no question can be trained on: not one passage has its answer"
+        )
     counts.used = len(labelled)
     if shuffle:
         random.Random(_SHUFFLE_SEED).shuffle(labelled)
     windows = build([question for question, _ in labelled], tokenizer, settings, pieces)
     spans = [span for _, span in labelled]
-    positions = np.array(
-        [row for number, span in enumerate(spans) for row in _positions(windows, number, span)],
-        np.int32,
-    ).reshape(-1, 2)
+    rows = [_positions(windows, number, span) for number, span in enumerate(spans)]
+    _report_hidden(dataset.path, labelled, rows)
+    positions = np.array([row for of_question in rows for row in of_question], np.int32)
+    positions = positions.reshape(-1, 2)
     impossible = [span is None for span in spans]
     return replace(windows, positions=positions, impossible=impossible), counts
 
@@ -101,7 +103,7 @@ def check(dataset: Dataset, version_2_with_negative: bool, google_exact: bool) -
             continue
         place = f"{dataset.path}: {question.place}"
         if not question.answers:
-            remedy = "leave it out"
+            remedy = "give it 'answers', or leave it out"
             if question.is_impossible:
                 remedy = "use --version_2_with_negative=true"
             raise ValueError(f"{place}: for training, each question needs an answer; {remedy}")
@@ -157,3 +159,20 @@ def _positions(windows: Windows, question: int, span: Span | None) -> list[Span]
         else:
             rows.append((span[0] - start + offset, span[1] - start + offset))
     return rows
+
+
+def _report_hidden(
+    path: str, labelled: list[tuple[Question, Span | None]], rows: list[list[Span]]
+) -> None:
+    """Log the questions that are trained on as if they had no answer, as in Google's program."""
+    hidden = [
+        question
+        for (question, span), places in zip(labelled, rows, strict=True)
+        if span is not None and not any(map(any, places))
+    ]
+    if hidden:
+        logging.warning(
+            "%s: the answers to %d questions (the first: %s) are wholly in no window, so these are "
+            "trained on as without an answer; raise --max_seq_length or lower --doc_stride",
+            *(path, len(hidden), hidden[0].place),
+        )

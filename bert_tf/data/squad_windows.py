@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+from absl import logging
 
 from bert_tf.data import squad_google
 from bert_tf.data.squad_files import Answer, Passage, Question
@@ -172,11 +173,17 @@ def build(
     """Cuts the windows of all questions; `pieces` if the passages are tokenized already."""
     if pieces is None:
         pieces = tokenize_passages(questions, tokenizer)
+    queries, most = [tokenizer.encode(q.text) for q in questions], settings.max_query_length
+    if cut := sum(len(query) > most for query in queries):
+        logging.warning(
+            "%d of %d questions are longer than --max_query_length=%d pieces; their ends are cut",
+            *(cut, len(queries), most),
+        )
     windows = Windows(
         questions,
         settings,
         tokenizer,
-        queries=[tokenizer.encode(q.text)[: settings.max_query_length] for q in questions],
+        queries=[query[:most] for query in queries],
         passages=[pieces[question.passage] for question in questions],
         ends=np.zeros(len(questions), np.int64),
     )

@@ -20,7 +20,8 @@ class QuestionAnsweringConfig(RunConfig):
 
     train_file: str | None = cli_flag(
         None,
-        "Questions to train on, in the form of SQuAD 1.1 or 2.0, CMRC2018, DRCD or XQuAD.",
+        "Questions to train on, in the form of SQuAD 1.1 or 2.0, CMRC2018, DRCD or XQuAD, or a "
+        "question a row (.jsonl) as Hugging Face has it.",
         free=True,
     )
     predict_file: str | None = cli_flag(
