@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -603,3 +604,18 @@ def test_a_development_set_out_of_the_training_file(tmp_path, capsys):
         assert later["metrics"]["eval"] == result["metrics"]["eval"]
     with pytest.raises(ValueError, match=r"--dev_split=0\.2, but .* was trained with 0\.1"):
         classification.run(config(tmp_path / "run", do_eval=True, **own | {"dev_split": 0.2}))
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_a_bad_test_file_is_found_before_training(tmp_path, capsys, seeds):
+    text = "text,label\na,spam\nb,ham\nc,spam \n"
+    for split in ("train", "dev"):
+        (tmp_path / f"{split}.csv").write_text(text)
+    (tmp_path / "test.csv").write_text("txt\na\n")
+    own = {"task_name": "csv", "data_dir": str(tmp_path), "num_seeds": seeds}
+    run = config(tmp_path / "run", do_train=True, do_eval=True, do_predict=True, **own)
+    with pytest.raises(ValueError, match=r"test\.csv:1: column 'text' is missing"):
+        classification.run(run)
+    assert not list(tmp_path.glob("run/**/model.ckpt*"))
+    said = "Note: .*train.csv:4: the label 'spam ' .* Did you mean 'spam'"
+    assert seeds == 2 or re.search(said, capsys.readouterr().out)

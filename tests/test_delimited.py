@@ -10,9 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bert_tf.data.delimited import KINDS, DelimitedTask
+from bert_tf.data.delimited import KINDS, DelimitedTask, named_delimiter
 from bert_tf.data.features import Packing, example_features
-from bert_tf.data.text_files import BadRow, BadRows
+from bert_tf.data.text_files import BadRow, BadRows, check_encoding
 
 OWN = str(Path(__file__).parent / "tiny/own")
 on_disk = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
@@ -77,6 +77,7 @@ def test_order_of_labels(tmp_path):
     assert labels(10, 9, -1, 9) == ["-1", "9", "10"]
     assert labels("b", "a", 10, 9) == ["10", "9", "a", "b"]
     assert labels("1.0", "1", "01") == ["01", "1", "1.0"]
+    assert labels("nan", 1, 0, "inf") == ["0", "1", "inf", "nan"]  # names, not numbers
     with pytest.raises(ValueError, match=r"train\.tsv: .* two labels or more; .*\['x'\]"):
         labels("x", "x")
     given_labels = DelimitedTask("tsv", "text", classes=("y", "x"))
@@ -215,6 +216,115 @@ def test_bad_rows_are_left_out_and_listed(tmp_path):
     save(tmp_path, "train.csv", "text,label\na\n")
     with pytest.raises(ValueError, match="no examples in this file"):
         task.examples(str(tmp_path), "train", BadRows(skip=True))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_ids_are_places_in_the_file(tmp_path, kind):
+    """Whichever rows are left out, and over cells of several lines."""
+    rows = {
+        "csv": 'text,other\n"two\nlines",x\nb\n"",x\n"d" e,x\nlast,x\n',
+        "tsv": "text\tother\na\tx\nb\n\tx\nd\nlast\tx\n",
+        "jsonl": '{"text": "a"}\n{"b": 1}\n{"text": ""}\n{\n{"text": "last"}\n',
+    }
+    data_dir = save(tmp_path, f"test.{kind}", rows[kind])
+    task = DelimitedTask(kind, "text", classes=("0", "1"), skip_bad_rows=True)
+    examples = task.examples(data_dir, "test", BadRows(skip=True))
+    assert [e.guid for e in examples] == ["test-1", "test-3", "test-5"]
+    assert [e.text_a for e in examples[1:]] == ["", "last"]  # an empty text is predicted
+    named = DelimitedTask(kind, "text", classes=("0", "1"), id_column="text")
+    with pytest.raises(BadRow):  # but an id must be something
+        named.examples(data_dir, "test")
+
+
+TICKETS = "Nr;Text;Art\n1;Größe, und mehr;Kündigung, Vertrag\n2;Straße;Übrige\n3;ok;Übrige\n"
+
+
+@pytest.mark.parametrize(("delimiter", "name"), [(";", "';'"), ("\t", "'tab'"), ("|", "'|'")])
+def test_the_delimiter_is_that_of_the_first_row(tmp_path, delimiter, name):
+    save(tmp_path, "train.csv", "\ufeff" + TICKETS.replace(";", delimiter))
+    save(tmp_path, "test.csv", "Text\na, b\nc\n")  # one column: as the training file
+    task = DelimitedTask("csv", "Text", label_column="Art")
+    assert task.labels(str(tmp_path)) == ["Kündigung, Vertrag", "Übrige"]
+    bad_rows = BadRows()
+    examples = task.examples(str(tmp_path), "train", bad_rows)
+    assert [e.text_a for e in examples] == ["Größe, und mehr", "Straße", "ok"]
+    assert f"train.csv are separated by {name}" in bad_rows.notes[0]
+    assert [e.text_a for e in task.examples(str(tmp_path), "test")] == ["a, b", "c"]
+
+
+def test_a_given_delimiter_and_cells_that_hold_others(tmp_path):
+    save(tmp_path, "train.csv", "text,label\na;b;c,x\nd|e,y\n")
+    bad_rows = BadRows()
+    examples = DelimitedTask("csv", "text").examples(str(tmp_path), "train", bad_rows)
+    assert [e.text_a for e in examples] == ["a;b;c", "d|e"] and not bad_rows.notes
+    save(tmp_path, "train.csv", "text:label\na,b:x\nc:y\n")
+    given = DelimitedTask("csv", "text", delimiter=named_delimiter(":"))
+    assert [e.text_a for e in given.examples(str(tmp_path), "train")] == ["a,b", "c"]
+    assert named_delimiter("tab") == named_delimiter("\\t") == named_delimiter("\t") == "\t"
+    for wrong in (";;", "", '"', "\n"):
+        with pytest.raises(ValueError, match="(?s)--delimiter=.*: give one character"):
+            named_delimiter(wrong)
+    save(tmp_path, "train.csv", "txt;label\na;x\nb;y\n")
+    with pytest.raises(BadRow, match=r"'text' is missing .* Did you mean 'txt'\? .*: txt, label\."):
+        DelimitedTask("csv", "text").examples(str(tmp_path), "train")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_file_in_another_encoding_is_an_error_about_the_file(tmp_path, kind):
+    rows = [("Größe", "Kündigung"), ("Straße", "Übrige"), ("plain", "Übrige")]
+    data_dir = save(tmp_path, f"train.{kind}", unescaped(kind, rows).encode("cp1252"))
+    for skip in (False, True):
+        with pytest.raises(BadRow, match=r"train\.\w+:\d: byte 0xf6 .*give --encoding=cp1252 "):
+            DelimitedTask(kind, "text", skip_bad_rows=skip).labels(data_dir)
+    task = DelimitedTask(kind, "text", encoding="cp1252")
+    assert task.labels(data_dir) == ["Kündigung", "Übrige"]
+    assert [e.text_a for e in task.examples(data_dir, "train")] == ["Größe", "Straße", "plain"]
+    with pytest.raises(BadRow, match=r":\d: --encoding=ascii is not that of this file"):
+        DelimitedTask(kind, "text", encoding="ascii").labels(data_dir)
+    # A few damaged rows of a UTF-8 file are bad rows.
+    text = unescaped(kind, rows * 2).encode() + unescaped(kind, rows[:1]).encode("cp1252")
+    bad_rows = BadRows(skip=True)
+    task = DelimitedTask(kind, "text", skip_bad_rows=True, classes=("Kündigung", "Übrige"))
+    assert len(task.examples(save(tmp_path, f"train.{kind}", text), "train", bad_rows)) == 6
+    assert all("is not UTF-8 text; save" in row or "unknown" in row for row in bad_rows.found)
+
+
+def unescaped(kind, rows):
+    if kind == "jsonl":
+        lines = (json.dumps({"text": t, "label": x}, ensure_ascii=False) + "\n" for t, x in rows)
+        return "".join(lines)
+    return written_rows(kind, rows)
+
+
+def test_encodings_by_name():
+    for name in (None, "cp1252", "gb18030", "utf-16", "UTF8"):
+        check_encoding(name)
+    for name in ("cp125", "hex", "rot13"):
+        with pytest.raises(ValueError, match=f"--encoding={name} is unknown"):
+            check_encoding(name)
+    with pytest.raises(ValueError, match="--encoding=utf-16: this program reads line by line"):
+        check_encoding("utf-16", by_line=True)
+
+
+def test_too_many_bad_rows_and_classes_without_a_row(tmp_path):
+    rows = ["a,x\n"] * 188 + [",y\n"] * 10 + ["b,z\n"] * 2
+    save(tmp_path, "train.csv", "".join(["text,label\n", *rows]))
+    task = DelimitedTask("csv", "text", classes=("x", "y", "z"))
+    bad_rows = BadRows(skip=True, most=0.01)  # ten may always be
+    task.examples(str(tmp_path), "train", bad_rows)
+    assert bad_rows.lost == ["y"]
+    assert str(bad_rows).endswith("No row is left of these labels: 'y'.")
+    save(tmp_path, "train.csv", "".join(["text,label\n", *rows, "x\n"]))
+    with pytest.raises(
+        ValueError, match=r"train\.csv: 11 of 201 rows .*--max_bad_rows=0\.05 .*:190"
+    ):
+        task.examples(str(tmp_path), "train", BadRows(skip=True, most=0.05))
+    assert len(task.examples(str(tmp_path), "train", BadRows(skip=True, most=0.06))) == 190
+    # A label is known where the text is damaged.
+    save(tmp_path, "dev.tsv", b"text\tlabel\na\xff\ty\n\xc3\xa4\tx\n\xc3\xbc\tx\nb\tx\ty\n")
+    bad_rows = BadRows(skip=True)
+    DelimitedTask("tsv", "text", classes=("x", "y")).examples(str(tmp_path), "dev", bad_rows)
+    assert bad_rows.lost == ["y"] and len(bad_rows.found) == 2
 
 
 def test_labels_are_found_past_bad_rows(tmp_path):

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from bert_tf import checkpoints, pooling
 from bert_tf.config import BertConfig
 from bert_tf.data import sentence_lines
+from bert_tf.data.text_files import BadRow
 from bert_tf.modeling import BertModel
 from bert_tf.packing import pack
 from bert_tf.tasks import feature_extraction, vector_files
@@ -343,6 +344,17 @@ def test_lines_are_those_of_tensorflows_reader(tmp_path):
         expected = [line.strip() for line in iter(file.readline, "")]
     found = list(sentence_lines.read(str(path)))
     assert [" ||| ".join(filter(None, line[1:3])) for line in found] == expected
+
+
+def test_lines_in_another_encoding(tmp_path):
+    path = tmp_path / "input.txt"
+    path.write_bytes("Größe ||| Straße\n\nÜber alles\n".encode("cp1252"))
+    found = list(sentence_lines.read(str(path), "cp1252"))
+    assert [line[1:3] for line in found] == [("Größe", "Straße"), ("", None), ("Über alles", None)]
+    with pytest.raises(BadRow, match=r"input\.txt:1: byte 0xf6 .* or give --encoding=cp1252"):
+        list(sentence_lines.read(str(path)))
+    with pytest.raises(BadRow, match=r"input\.txt:1: byte 0xf6 is not --encoding=ascii"):
+        list(sentence_lines.read(str(path), "ascii"))
 
 
 @pytest.mark.parametrize(

@@ -365,6 +365,12 @@ def test_bytes_that_are_not_text_are_left_out_and_counted(tmp_path):
     documents, corpus = read(tmp_path, b"caf\xe9 noir\ngood\n", "google")
     assert documents == [["caf noir", "good"]]
     assert corpus.bad_bytes == 1
+    assert corpus.warning().startswith("1 of 2 lines hold bytes that are not UTF-8")
+    assert "give --encoding=cp1252" in corpus.warning()
+    again = Corpus(corpus.files, "google", "cp1252")
+    assert list(again.documents()) == [["café noir", "good"]] and again.warning() is None
+    with pytest.raises(ValueError, match="corpus:1: --encoding=ascii is not that of this line"):
+        list(Corpus(corpus.files, "google", "ascii").documents())
 
 
 @settings(max_examples=30)

@@ -15,11 +15,13 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from bert_tf import filesystem, text_rules
 from bert_tf.data.json_lines import as_text, member
-from bert_tf.data.text_files import BadRow
+from bert_tf.data.text_files import BadRow, likely_encoding
 
 INPUT_FORMATS = ("google", "text", "jsonl")
 
 Sentences = list[str]
+
+_SAMPLE = 1 << 16  # bytes kept to tell an encoding by
 
 # A Chinese or Japanese sentence ends in one of these, and what closes it.
 _CJK_END = re.compile(r"[^。！？!?…]+(?:[。！？!?…]+[”’」』）》\"')]*)?|[。！？!?…]+")
@@ -55,9 +57,19 @@ class Corpus:
       BadRow: a line of a .jsonl file holds no text, or a file is UTF-16.
     """
 
-    def __init__(self, files: Sequence[str], form: str):
-        self.files, self._form = list(files), form
+    def __init__(self, files: Sequence[str], form: str, encoding: str | None = None):
+        self.files, self._form, self._encoding = list(files), form, encoding
         self.lines = self.bad_bytes = 0
+        self._bad = b""  # some of the lines with bad bytes
+
+    def warning(self) -> str | None:
+        """What is to be said about bytes that were left out, or None."""
+        if not self.bad_bytes:
+            return None
+        return (
+            f"{self.bad_bytes} of {self.lines} lines hold bytes that are not UTF-8; these bytes "
+            f"were left out. If the text has another encoding, give {likely_encoding(self._bad)}"
+        )
 
     def documents(self) -> Iterator[Sentences]:
         """Documents that have at least one sentence."""
@@ -90,15 +102,20 @@ class Corpus:
         """Line number (from 1) and text of each line, without blanks around it."""
         with _open(file) as opened:
             for number, raw in enumerate(opened, 1):
-                if number == 1:
+                if number == 1 and self._encoding is None:
                     if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
                         raise BadRow(file, 1, "the file is UTF-16; save it as UTF-8")
                     raw = raw.removeprefix(codecs.BOM_UTF8)
                 self.lines += 1
                 try:
-                    text = raw.decode()
-                except UnicodeDecodeError:
+                    text = raw.decode(self._encoding or "utf-8")
+                except UnicodeDecodeError as error:
+                    if self._encoding is not None:
+                        problem = f"--encoding={self._encoding} is not that of this line ({error})"
+                        raise BadRow(file, number, problem) from error
                     self.bad_bytes += 1
+                    if len(self._bad) < _SAMPLE:
+                        self._bad += raw
                     text = raw.decode(errors="ignore")
                 yield number, text.strip()
 

@@ -2,7 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from bert_tf import filesystem
@@ -50,11 +50,13 @@ class SentenceTask(ABC):
       metric: the leaderboard's.
       problem_type: "classification", "regression" (labels are numbers to come close to) or
         "multilabel" (any number of classes a row).
+      encoding: of its files; None for UTF-8, or UTF-16 with a byte order mark.
     """
 
     name: str
     metric: Metric
     problem_type: str
+    encoding: str | None
 
     @property
     def regression(self) -> bool:
@@ -106,7 +108,8 @@ class SentenceTask(ABC):
             empty text or bytes that are no UTF-8; by default the first is an error. In a test file
             a row with an unknown label is a row without label: it can be predicted all the same.
 
-        Raises: ValueError naming the file if it is missing or empty, BadRow naming file and line.
+        Raises: ValueError naming the file if it is missing, empty or has too many bad rows, BadRow
+          naming file and line.
         """
         bad_rows = bad_rows or BadRows()
         (path,) = self.files(data_dir, split)
@@ -121,14 +124,26 @@ class SentenceTask(ABC):
             if any(character in row.guid for character in "\t\r\n"):
                 problem = f"the id {row.guid!r} holds a tab or a line break"
             if problem:
-                bad_rows.add(BadRow(path, row.line, problem))
+                bad_rows.add(BadRow(path, row.line, problem, row.label))
                 continue
             texts, labelled = (row.text_a, row.text_b), label is not None
             label = placeholder if label is None else label
             examples.append(InputExample(row.guid, *texts, label, path, row.line, labelled))
+        bad_rows.finish(path, len(examples))
+        if not split.startswith("test"):
+            kept = self._names(example.label for example in examples)
+            bad_rows.lost = sorted(self._names(bad_rows.labels) - kept)
         if not examples:
             raise ValueError(f"{path}: no examples in this file")
         return examples
+
+    def _names(self, labels: Iterable[str]) -> set[str]:
+        """The classes that the labels of rows name."""
+        if self.regression:
+            return set()
+        if self.multilabel:
+            return {name for label in labels for name in label_names(label)}
+        return set(labels)
 
     def _label_problem(self, label: str, labels: list[str]) -> str | None:
         """Why a label cannot be used, or None."""

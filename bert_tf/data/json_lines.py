@@ -12,9 +12,11 @@ JsonObject = dict[str, Any]
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
-def json_rows(path: str, on_bad: OnBad = refuse) -> Iterator[tuple[int, JsonObject]]:
+def json_rows(
+    path: str, on_bad: OnBad = refuse, encoding: str | None = None
+) -> Iterator[tuple[int, JsonObject]]:
     """Line number (from 1) and object of each line; anything else is a bad row."""
-    for line, text in lines(path, on_bad):
+    for line, text in lines(path, on_bad, encoding):
         try:
             row = json.loads(text)
         except (ValueError, RecursionError) as error:

@@ -34,19 +34,19 @@ class Tsv:
     keep: tuple[Column, str] | None = None  # only the rows with this value in this column
     skip_incomplete: bool = False  # the published file has rows that lack cells
 
-    def rows(self, path: str, bad_rows: BadRows) -> Iterator[Row]:
+    def rows(self, path: str, bad_rows: BadRows, encoding: str | None) -> Iterator[Row]:
         """The rows that are kept; the guid is without the name of the split."""
-        for line, cells, at in self._kept(path, bad_rows):
+        for line, cells, at in self._kept(path, bad_rows, encoding):
             number = str(line - 1) if self.guid is None else cells[at[self.guid]]
             text_b = None if self.text_b is None else cells[at[self.text_b]]
             label = None if self.label is None else cells[at[self.label]]
             yield Row(line, number, cells[at[self.text_a]], text_b, label)
 
     def _kept(
-        self, path: str, bad_rows: BadRows
+        self, path: str, bad_rows: BadRows, encoding: str | None
     ) -> Iterator[tuple[int, list[str], dict[Column, int]]]:
         """Line, cells and the position of each column, for every row that is kept."""
-        rows = tsv_rows(path, bad_rows.add)
+        rows = tsv_rows(path, bad_rows.add, encoding)
         header = [""] * self.columns
         if self.header:
             line, header = next(rows, (1, [""]))
@@ -92,10 +92,10 @@ class Json:
     guid: str = "id"  # where a row has it; else the number of the row, the first being 0
     drop: str | None = None  # rows with this label are published, but not to be used
 
-    def rows(self, path: str, bad_rows: BadRows) -> Iterator[Row]:
+    def rows(self, path: str, bad_rows: BadRows, encoding: str | None) -> Iterator[Row]:
         """The rows that are kept; the guid is without the name of the split."""
         dropped = 0
-        for line, row in json_rows(path, bad_rows.add):
+        for line, row in json_rows(path, bad_rows.add, encoding):
             try:
                 label = None if self.label is None else text_of(row, self.label)
                 text_b = None if self.text_b is None else text_of(row, self.text_b)
@@ -141,6 +141,7 @@ class Task(SentenceTask):
     layouts: Mapping[str, Tsv | Json]
     renamed: Mapping[str, str] = field(default_factory=dict)  # label in the file -> class
     languages: tuple[str, ...] = ()
+    encoding: str | None = None
 
     @property
     def problem_type(self) -> str:  # type: ignore[override]
@@ -158,7 +159,7 @@ class Task(SentenceTask):
 
     def rows(self, path: str, split: str, bad_rows: BadRows) -> Iterator[Row]:
         prefix = "dev_matched" if (self.name, split) == ("mnli", "dev") else split  # as Google's
-        for row in self.layouts[split].rows(path, bad_rows):
+        for row in self.layouts[split].rows(path, bad_rows, self.encoding):
             label = None if row.label is None else self.renamed.get(row.label, row.label)
             yield replace(row, guid=f"{prefix}-{row.guid}", label=label)
 

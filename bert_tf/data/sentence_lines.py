@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from bert_tf import filesystem
-from bert_tf.data.text_files import BadRow
+from bert_tf.data.text_files import BadRow, likely_encoding
 
 _PAIR = re.compile(r"(.*) \|\|\| (.*)")
 
@@ -28,27 +28,34 @@ class SentenceLine(NamedTuple):
     end: int
 
 
-def read(path: str) -> Iterator[SentenceLine]:
-    """The lines of a UTF-8 file, stripped; of several ` ||| ` the last separates.
+def read(path: str, encoding: str | None = None) -> Iterator[SentenceLine]:
+    """The lines of a file, stripped; of several ` ||| ` the last separates.
+
+    The file is UTF-8, unless `encoding` says another one.
 
     An empty line is an empty text: it keeps its number. Carriage returns are left out wherever
     they stand, as TensorFlow's reader does, which Google's program uses. Memory holds one line; a
     remote file is copied to a local one first.
 
-    Raises: BadRow naming the line that is not UTF-8; OSError naming a file that is not there.
+    Raises: BadRow naming a line in another encoding; OSError naming a file that is not there.
     """
     end = 0
     with filesystem.local_copy(path) as local, open(local, "rb") as file:
         for number, data in enumerate(file):
             end += len(data)
             if number == 0:
-                if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+                if encoding is None and data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
                     raise BadRow(path, 1, "the file is UTF-16; save it as UTF-8")
                 data = data.removeprefix(codecs.BOM_UTF8)
             try:
-                line = data.decode("utf-8").replace("\r", "").strip()
+                line = data.decode(encoding or "utf-8").replace("\r", "").strip()
             except UnicodeDecodeError as error:
-                byte = data[error.start]
-                problem = f"byte 0x{byte:02x} is not UTF-8 text; save the file as UTF-8"
-                raise BadRow(path, number + 1, problem) from error
+                raise BadRow(path, number + 1, _problem(data, error, encoding)) from error
             yield SentenceLine(number, *split_pair(line), end)
+
+
+def _problem(data: bytes, error: UnicodeDecodeError, encoding: str | None) -> str:
+    problem = f"byte 0x{data[error.start]:02x} is not"
+    if encoding is not None:
+        return f"{problem} --encoding={encoding}; is this the encoding of the file?"
+    return f"{problem} UTF-8 text; save the file as UTF-8, or give {likely_encoding(data)}"

@@ -152,7 +152,7 @@ def read_json(path: str) -> Any:
     text = read_text(path, remedy="give the path of a JSON file")
     for number, line in enumerate(text.split("\n"), start=1):
         if problem := broken(line):
-            raise BadRow(path, number, problem)
+            raise BadRow(path, number, f"{problem}; save the file as UTF-8")
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:

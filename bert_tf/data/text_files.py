@@ -12,16 +12,26 @@ from difflib import get_close_matches
 from bert_tf import filesystem
 
 _SHOWN = 20  # bad rows listed one by one
+_NAMED = 30  # names that a hint lists
+FEW_BAD_ROWS = 10  # of a file may be left out, whatever share of it they are
 # What no text of a row may hold: NUL, and bytes that are not UTF-8 as `surrogateescape` keeps them.
 _BROKEN = re.compile("[\0\udc80-\udcff]")
+_NOT_UTF8 = re.compile("[\udc80-\udcff]")
+SAVE_AS_UTF8 = "save the file as UTF-8, or give its --encoding"
+_ENCODINGS = ["cp1252", "cp1250", "cp1251", "gb18030", "big5", "cp932", "euc_jp", "cp949"]
+_GUESSED_FROM = 1 << 16  # bytes by which an encoding is guessed
 
 
 class BadRow(ValueError):
-    """A row that cannot be used; the message starts with `file:line: `."""
+    """A row that cannot be used; the message starts with `file:line: `.
 
-    def __init__(self, file: str, line: int, problem: str) -> None:
+    Attributes:
+      label: the row's label, where it could be read.
+    """
+
+    def __init__(self, file: str, line: int, problem: str, label: str | None = None) -> None:
         super().__init__(f"{file}:{line}: {problem}")
-        self.file, self.line, self.problem = file, line, problem
+        self.file, self.line, self.problem, self.label = file, line, problem, label
 
 
 OnBad = Callable[[BadRow], None]
@@ -33,22 +43,47 @@ def refuse(error: BadRow) -> None:
 
 
 class BadRows:
-    """What becomes of rows that cannot be used.
+    """What becomes of rows that cannot be used, and what else is to be said of a file.
+
+    Args:
+      skip: whether they are left out and noted; else the first one is an error.
+      most: the largest share of a file's rows that may be left out; `FEW_BAD_ROWS` always may.
 
     Attributes:
-      skip: whether they are left out and noted; else the first one is an error.
       found: the messages of those that were left out.
+      labels: those that they have, where they could be read.
+      lost: labels of which no row is left, for `str`.
+      notes: what was guessed about the file, a sentence part each.
     """
 
-    def __init__(self, skip: bool = False):
-        self.skip = skip
+    def __init__(self, skip: bool = False, most: float = 1.0):
+        self.skip, self.most = skip, most
         self.found: list[str] = []
+        self.lost: list[str] = []
+        self.notes: list[str] = []
+        self.labels: set[str] = set()
 
     def add(self, bad: BadRow) -> None:
         """Notes a row that is left out. Raises it where rows are not to be skipped."""
         if not self.skip:
             raise bad
         self.found.append(str(bad))
+        if bad.label is not None and bad.label.strip():
+            self.labels.add(_NOT_UTF8.sub("\ufffd", bad.label))
+
+    def finish(self, path: str, kept: int) -> None:
+        """Raises ValueError if more rows of a file were left out than may be.
+
+        Args:
+          kept: the number of those that are used.
+        """
+        rows = kept + len(self.found)
+        if len(self.found) > max(FEW_BAD_ROWS, self.most * rows):
+            raise ValueError(
+                f"{path}: {len(self.found)} of {rows} rows cannot be used, more than "
+                f"--max_bad_rows={self.most:g} allows (a share of the rows). The first is "
+                f"{self.found[0]}"
+            )
 
     def __str__(self) -> str:
         """How many, and the first ones line by line."""
@@ -57,31 +92,65 @@ class BadRows:
         more = len(self.found) - _SHOWN
         lines = [f"{len(self.found)} bad rows were left out (--skip_bad_rows):"]
         lines += [f"  {message}" for message in self.found[:_SHOWN]]
-        return "\n".join(lines + ([f"  and {more} more"] if more > 0 else []))
+        lines += [f"  and {more} more"] if more > 0 else []
+        if self.lost:
+            lines.append(f"No row is left of these labels: {', '.join(map(repr, self.lost))}.")
+        return "\n".join(lines)
 
 
 def did_you_mean(name: str, names: Sequence[str]) -> str:
     """` Did you mean 'x'? There are: x, y.` to end an error about an unknown name."""
     close = get_close_matches(name, names, n=3, cutoff=0.5)
     hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
-    return f"{hint} There are: {', '.join(names)}."
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return f"{hint} There are: {', '.join(names[:_NAMED])}{more}."
 
 
-def read_text(path: str, remedy: str = "--data_dir must be the folder that holds it") -> str:
+def check_encoding(name: str | None, by_line: bool = False) -> None:
+    """Raises ValueError unless `name` is None or an encoding of text that Python knows.
+
+    Args:
+      by_line: whether files are cut into lines before they are decoded.
+    """
+    try:
+        end = "\n".encode(name or "utf-8")
+    except LookupError as error:
+        raise ValueError(
+            f"--encoding={name} is unknown; give such as cp1252 (Western Europe on Windows), "
+            "cp1251 (Cyrillic), gb18030 (Chinese), big5 or shift_jis"
+        ) from error
+    if by_line and end != b"\n":
+        raise ValueError(f"--encoding={name}: this program reads line by line; save it as UTF-8")
+
+
+def read_text(
+    path: str,
+    encoding: str | None = None,
+    remedy: str = "--data_dir must be the folder that holds it",
+) -> str:
     """The text of a file, local or remote: UTF-8, or UTF-16 with a byte order mark.
 
     Bytes that are not UTF-8 stay in it as lone surrogates, which `broken` finds.
 
     Args:
+      encoding: another one, as the user says; then all bytes must be of it.
       remedy: what to do if the file cannot be read, for the message.
 
-    Raises: ValueError if the file is missing, or is UTF-16 that is damaged.
+    Raises: ValueError if the file is missing, or BadRow if it has not the encoding given, or is
+      UTF-16 that is damaged.
     """
     try:
         data = filesystem.read_bytes(path)
     except OSError as error:
         problem = f"cannot be read ({error.strerror or error}); {remedy}"
         raise ValueError(f"{path}: {problem}") from error
+    if encoding is not None and codecs.lookup(encoding).name != "utf-8":
+        try:
+            return data.decode(encoding).removeprefix("\ufeff")
+        except UnicodeError as error:
+            line = data[: getattr(error, "start", 0)].count(b"\n") + 1
+            problem = f"--encoding={encoding} is not that of this file ({error})"
+            raise BadRow(path, line, problem) from error
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         try:
             return data.decode("utf-16")
@@ -91,34 +160,75 @@ def read_text(path: str, remedy: str = "--data_dir must be the folder that holds
     return data.removeprefix(codecs.BOM_UTF8).decode("utf-8", errors="surrogateescape")
 
 
+def rows_text(path: str, encoding: str | None = None) -> str:
+    """`read_text` of a file of rows, of which single ones may be damaged.
+
+    Raises: BadRow if the whole file has another encoding: most lines with other characters than
+      ASCII's are not UTF-8, and there are several.
+    """
+    text = read_text(path, encoding)
+    if _NOT_UTF8.search(text) is None:
+        return text
+    other = [(n, line) for n, line in enumerate(text.split("\n"), 1) if not line.isascii()]
+    bad = [(number, line) for number, line in other if _NOT_UTF8.search(line)]
+    if len(bad) == 1 or 2 * len(bad) < len(other):
+        return text
+    likely = likely_encoding("\n".join(x for _, x in bad).encode("utf-8", "surrogateescape"))
+    number, line = bad[0]
+    share = f"{len(bad)} of {len(other)} lines that are not all ASCII have such bytes"
+    problem = f"{broken(line)}, and {share}"
+    raise BadRow(path, number, f"{problem}; give {likely}, or save it as UTF-8")
+
+
+def likely_encoding(data: bytes) -> str:
+    """`--encoding=cp1252 (or cp1250)`, as bytes that are not UTF-8 look, to end a message."""
+    import charset_normalizer  # few need it
+
+    matches = charset_normalizer.from_bytes(data[:_GUESSED_FROM], cp_isolation=_ENCODINGS)
+    # Those that read the bytes alike come together: the most frequent first.
+    found = [n for m in matches for n in sorted(m.could_be_from_charset, key=_ENCODINGS.index)]
+    first, *others = list(dict.fromkeys(found))[:3] or ["cp1252"]
+    return f"--encoding={first}" + (f" (or {', '.join(others)})" if others else "")
+
+
 def broken(text: str) -> str | None:
     """What is wrong with the text of a row from `read_text`: no UTF-8, or a NUL; else None."""
     found = _BROKEN.search(text)
     if found is None:
         return None
     if found.group() == "\0":
-        return "NUL character; save the file as UTF-8 text"
-    return f"byte 0x{ord(found.group()) - 0xDC00:02x} is not UTF-8 text; save the file as UTF-8"
+        return "NUL character"
+    return f"byte 0x{ord(found.group()) - 0xDC00:02x} is not UTF-8 text"
 
 
-def lines(path: str, on_bad: OnBad = refuse) -> Iterator[tuple[int, str]]:
-    """Line number (from 1) and text of each line, ending in "\\n" or "\\r\\n".
+def every_line(path: str, encoding: str | None = None) -> Iterator[tuple[int, str]]:
+    """Line number (from 1) and text of each line, ending in "\\n" or "\\r\\n", broken or not.
 
     Empty lines at the end of the file are left out.
     """
     # Not splitlines(): it would also split on U+2028, U+0085 and other characters of the text.
-    for number, line in enumerate(read_text(path).rstrip("\r\n").split("\n"), start=1):
+    for number, line in enumerate(rows_text(path, encoding).rstrip("\r\n").split("\n"), start=1):
+        yield number, line.removesuffix("\r")
+
+
+def lines(
+    path: str, on_bad: OnBad = refuse, encoding: str | None = None
+) -> Iterator[tuple[int, str]]:
+    """The lines of `every_line` that are not broken."""
+    for number, line in every_line(path, encoding):
         if problem := broken(line):
-            on_bad(BadRow(path, number, problem))
+            on_bad(BadRow(path, number, f"{problem}; {SAVE_AS_UTF8}"))
         else:
-            yield number, line.removesuffix("\r")
+            yield number, line
 
 
-def tsv_rows(path: str, on_bad: OnBad = refuse) -> Iterator[tuple[int, list[str]]]:
+def tsv_rows(
+    path: str, on_bad: OnBad = refuse, encoding: str | None = None
+) -> Iterator[tuple[int, list[str]]]:
     """Line number (from 1) and cells of each row of a tab-separated file.
 
     As Google's `csv.reader(delimiter="\\t", quotechar=None)`, quotes are text like any other; a
     cell may have any length.
     """
-    for number, line in lines(path, on_bad):
+    for number, line in lines(path, on_bad, encoding):
         yield number, line.split("\t")

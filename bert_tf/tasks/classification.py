@@ -26,7 +26,6 @@ from bert_tf.data.examples import InputExample
 from bert_tf.data.features import Packing, pool_windows
 from bert_tf.data.records import RecordFile
 from bert_tf.data.submissions import submission
-from bert_tf.data.text_files import BadRows
 from bert_tf.export import classification as export_classification
 from bert_tf.export import export_model
 from bert_tf.export.precision import DevSet
@@ -104,6 +103,9 @@ class Classifier(Program[ClassificationConfig]):
         for split in splits:
             for part in [split] if split == "train" else self._splits(split):
                 self._examples(part)
+                if part == "train":  # before another split's labels are measured by its
+                    for warning in self._label_warnings():
+                        print(f"Note: {warning}", flush=True)
         if self.config.dev_split is not None and "train" in splits:
             rows = [(example.line, example.guid) for example in self._examples("dev")]
             read = _files(self._examples("dev"))
@@ -120,6 +122,9 @@ class Classifier(Program[ClassificationConfig]):
             return self.once(self._part_of_train, split)
         return self.once(self._read, split)
 
+    def _label_warnings(self) -> list[str]:
+        return statistics.label_warnings(self.once(self._read, "train"), self.task.problem_type)
+
     def _part_of_train(self, split: str) -> list[InputExample]:
         """Return the examples of the training file that --dev_split takes, or leaves."""
         examples = self.once(self._read, "train")
@@ -132,8 +137,10 @@ class Classifier(Program[ClassificationConfig]):
         return set(dev_split.held_out(groups, self.config.dev_split))
 
     def _read(self, split: str) -> list[InputExample]:
-        bad_rows = BadRows(self.config.skip_bad_rows)
+        bad_rows = self.config.bad_rows()
         examples = self.task.examples(self.config.data_dir, split, bad_rows)
+        for note in bad_rows.notes:
+            print(f"{split}: {note}", flush=True)
         if bad_rows.found:
             print(f"{split}: {bad_rows}", flush=True)
             self.metrics.setdefault("bad_rows", {})[split] = len(bad_rows.found)
@@ -172,7 +179,7 @@ class Classifier(Program[ClassificationConfig]):
         found = statistics.warnings(training.statistics, dev, self.labels)
         for warning in found:
             print(f"Note: {warning}.", flush=True)
-        self.metrics["data"]["warnings"] = found
+        self.metrics["data"]["warnings"] = self._label_warnings() + found
         return training.rows, len(training.rows)
 
     def training_files(self) -> Mapping[str, Sequence[str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from bert_tf.data.delimited import PROBLEM_TYPES
+from bert_tf.data.delimited import PROBLEM_TYPES, named_delimiter
 from bert_tf.data.examples import LABEL_SEPARATOR
 from bert_tf.data.features import POOLINGS
 from bert_tf.data.glue import DEFAULT_LANGUAGE
@@ -37,6 +37,11 @@ class ClassificationConfig(DatasetConfig):
     label_column: str = cli_flag("label", f"{_OWN_FILES} the column of the label.")
     id_column: str | None = cli_flag(
         None, f"{_OWN_FILES} the column of the row's name; by default rows are numbered."
+    )
+    delimiter: str | None = cli_flag(
+        None,
+        f"{_OWN_FILES} csv: what separates the columns, a character or 'tab'; by default the one "
+        "of comma, semicolon, tab and | by which the first row names them.",
     )
     problem_type: str = cli_flag(
         "classification",
@@ -94,6 +99,11 @@ class ClassificationConfig(DatasetConfig):
         self.require_action()
         if self.num_seeds < 1:
             raise ValueError(f"--num_seeds={self.num_seeds}: give 1 or more")
+        if self.delimiter is not None and self.task_name.lower() != "csv":
+            raise ValueError(
+                f"--delimiter={self.delimiter} is for --task_name=csv, not {self.task_name}"
+            )
+        named_delimiter(self.delimiter)
         if not 0 <= self.label_smoothing < 1:
             raise ValueError(f"--label_smoothing={self.label_smoothing}: give a share below 1")
         if self.export_precision != "float32" and self.long_text == "windows":

@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable
 
 from bert_tf import filesystem
+from bert_tf.data.text_files import FEW_BAD_ROWS, BadRows, check_encoding
 from bert_tf.run_config import RunConfig, cli_flag
 
 _NAMED = 20  # files that a message lists
@@ -34,6 +35,17 @@ class DatasetConfig(RunConfig):
         "Leave out rows (of tagged text: sentences) that cannot be used, and list them, instead "
         "of stopping.",
     )
+    max_bad_rows: float = cli_flag(
+        0.05,
+        "With --skip_bad_rows: the largest share of a file's rows that may be left out, from 0 to "
+        f"1; more is an error. Up to {FEW_BAD_ROWS} rows may always be.",
+        free=True,
+    )
+    encoding: str | None = cli_flag(
+        None,
+        "The encoding of the files, such as cp1252, cp1251, gb18030 or big5; by default UTF-8, or "
+        "UTF-16 with a byte order mark.",
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -41,6 +53,16 @@ class DatasetConfig(RunConfig):
             raise ValueError(
                 f"--dev_split={self.dev_split}: give a share above 0 and below 1, such as 0.1"
             )
+        if not 0 <= self.max_bad_rows <= 1:
+            raise ValueError(
+                f"--max_bad_rows={self.max_bad_rows}: give a share from 0 to 1, such as 0.2 for a "
+                "fifth of a file's rows"
+            )
+        check_encoding(self.encoding)
+
+    def bad_rows(self) -> BadRows:
+        """Return what becomes of the bad rows of a file, as the flags say."""
+        return BadRows(self.skip_bad_rows, self.max_bad_rows)
 
     def label_list(self) -> list[str] | None:
         """Return the names in --labels, or None where the flag is left out.

@@ -130,7 +130,7 @@ class FeatureExtractor:
 
     def _lines(self) -> Iterator[Line]:
         config, tokenizer = self.config, self.tokenizer
-        for number, text_a, text_b, end in sentence_lines.read(config.input_file):
+        for number, text_a, text_b, end in sentence_lines.read(config.input_file, config.encoding):
             ids_a, ids_b = tokenizer.encode(text_a), tokenizer.encode(text_b or "")
             special = {"cls_id": tokenizer.cls_token_id, "sep_id": tokenizer.sep_token_id}
             ids, segments = pack(ids_a, ids_b, max_seq_length=config.max_seq_length, **special)

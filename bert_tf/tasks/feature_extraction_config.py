@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 
+from bert_tf.data.text_files import check_encoding
 from bert_tf.run_config import cli_flag, shared_flag
 
 OUTPUT_FORMATS = ("jsonl", "npy", "parquet")
@@ -37,6 +38,9 @@ class FeatureExtractionConfig:
         None,
         "Where the vectors go; <output_file>.partial until they are complete.",
         required=True,
+    )
+    encoding: str | None = cli_flag(
+        None, "The encoding of --input_file, such as cp1252 or gb18030; by default UTF-8."
     )
     init_checkpoint: str = shared_flag(
         "init_checkpoint",
@@ -102,6 +106,7 @@ class FeatureExtractionConfig:
     num_tpu_cores: int = shared_flag("num_tpu_cores")
 
     def __post_init__(self) -> None:
+        check_encoding(self.encoding, by_line=True)
         for name, least in (("batch_size", 1), ("num_tpu_cores", 1), ("max_seq_length", 3)):
             if (value := getattr(self, name)) < least:
                 raise ValueError(f"--{name}={value}: give {least} or more")

@@ -68,7 +68,8 @@ def run(config: PretrainingDataConfig) -> Counts:
         folder = os.path.dirname(path)
         if folder:
             filesystem.make_dir(folder)
-    corpus = Corpus(find_files(config.input_file, "input_file"), config.input_format)
+    files = find_files(config.input_file, "input_file")
+    corpus = Corpus(files, config.input_format, config.encoding)
     make = _one_by_one if config.num_workers == 1 else _in_blocks
     with open_records(config.output_files()) as writer:
         counts = Counts()
@@ -89,10 +90,8 @@ def _report(config: PretrainingDataConfig, corpus: Corpus, counts: Counts) -> No
         f"{n} {name.replace('_', ' ')}" for name, n in dataclasses.asdict(counts).items() if n
     )
     print(f"{len(corpus.files)} files, {corpus.lines} lines: {numbers}", flush=True)
-    if corpus.bad_bytes:
-        logging.warning(
-            "%d lines hold bytes that are not UTF-8; these were left out", corpus.bad_bytes
-        )
+    if warning := corpus.warning():
+        logging.warning("%s", warning)
     if counts.documents == 1 and config.sentence_pairs == "next_sentence":
         logging.warning(
             "There is one document only, so that random next sentences are its own. Separate "

@@ -6,6 +6,7 @@ import dataclasses
 
 from bert_tf.data.corpora import INPUT_FORMATS
 from bert_tf.data.pretraining_instances import SENTENCE_PAIRS, InstanceSettings
+from bert_tf.data.text_files import check_encoding
 from bert_tf.run_config import cli_flag, shared_flag
 
 WORD_SEGMENTERS = ("jieba",)
@@ -34,6 +35,9 @@ class PretrainingDataConfig:
         "google: a sentence a line, an empty line between documents; text: plain text, an empty "
         'line between documents; jsonl: a document a line, {"text": "..."}.',
         choices=INPUT_FORMATS,
+    )
+    encoding: str | None = cli_flag(
+        None, "The encoding of --input_file, such as cp1252 or gb18030; by default UTF-8."
     )
     max_seq_length: int = shared_flag("max_seq_length", help="Length of the rows, in word pieces.")
     max_predictions_per_seq: int = cli_flag(20, "Most masked pieces in a row.")
@@ -87,6 +91,7 @@ class PretrainingDataConfig:
                 f"--word_segmenter={self.word_segmenter} finds the words that "
                 "--do_whole_word_mask=true masks; give both"
             )
+        check_encoding(self.encoding, by_line=True)
         files = self.output_files()
         if not all(files) or len(set(files)) < len(files):
             raise ValueError(f"--output_file={self.output_file}: a name is empty or there twice")

@@ -12,7 +12,7 @@ import numpy as np
 from bert_tf import checkpoints
 from bert_tf.data import delimited, glue
 from bert_tf.data.examples import InputExample, SentenceTask, label_names
-from bert_tf.data.text_files import BadRows, did_you_mean
+from bert_tf.data.text_files import did_you_mean
 
 if TYPE_CHECKING:
     from bert_tf.tasks.classification_config import ClassificationConfig
@@ -60,8 +60,9 @@ def task_of(config: ClassificationConfig) -> SentenceTask:
             hint = did_you_mean(config.task_name.lower(), [*glue.TASKS, *delimited.KINDS])
             raise ValueError(f"Task not found: {config.task_name}.{hint}")
         config.check_own_file_flags_unused()
-        return glue.find(config.task_name, config.xnli_language)
-    task = delimited.DelimitedTask(
+        task = glue.find(config.task_name, config.xnli_language)
+        return dataclasses.replace(task, encoding=config.encoding)
+    own = delimited.DelimitedTask(
         kind=config.task_name.lower(),
         text_a_column=config.text_a_column,
         text_b_column=config.text_b_column,
@@ -69,10 +70,12 @@ def task_of(config: ClassificationConfig) -> SentenceTask:
         id_column=config.id_column,
         problem_type=config.problem_type,
         skip_bad_rows=config.skip_bad_rows,
+        delimiter=delimited.named_delimiter(config.delimiter),
+        encoding=config.encoding,
     )
-    if task.regression or config.labels is None:
-        return task
-    return dataclasses.replace(task, classes=tuple(config.label_list() or ()))
+    if own.regression or config.labels is None:
+        return own
+    return dataclasses.replace(own, classes=tuple(config.label_list() or ()))
 
 
 def splits(task: SentenceTask, data_dir: str, part: str) -> list[str]:
@@ -86,7 +89,7 @@ def check_test_files(config: ClassificationConfig) -> None:
     if config.do_predict:
         task, _ = choose(config, None)
         for split in splits(task, config.data_dir, "test"):
-            task.examples(config.data_dir, split, BadRows(config.skip_bad_rows))
+            task.examples(config.data_dir, split, config.bad_rows())
 
 
 def check_flags(config: ClassificationConfig, task: SentenceTask, source: str | None) -> None:

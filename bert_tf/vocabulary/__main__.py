@@ -16,6 +16,7 @@ from collections.abc import Sequence
 
 from bert_tf import checkpoints, cli, filesystem
 from bert_tf.data.corpora import INPUT_FORMATS, Corpus, find_files
+from bert_tf.data.text_files import check_encoding
 from bert_tf.tasks import vocabulary_learning
 
 
@@ -31,7 +32,8 @@ def _learn(given: argparse.Namespace) -> None:
 
 
 def _count(given: argparse.Namespace, do_lower_case: bool) -> dict[str, int]:
-    corpus = Corpus(find_files(given.input, "input"), given.input_format)
+    check_encoding(given.encoding, by_line=True)
+    corpus = Corpus(find_files(given.input, "input"), given.input_format, given.encoding)
     words, forgotten = vocabulary_learning.count_words(corpus, do_lower_case, given.num_workers)
     total = sum(words.values()) + forgotten
     print(f"{corpus.lines} lines, {total} words, {len(words)} different ones")
@@ -39,8 +41,8 @@ def _count(given: argparse.Namespace, do_lower_case: bool) -> dict[str, int]:
         print(
             f"{forgotten} of them were too rare to be remembered ({100 * forgotten / total:.2f}%)"
         )
-    if corpus.bad_bytes:
-        print(f"{corpus.bad_bytes} lines hold bytes that are not UTF-8; these were left out")
+    if warning := corpus.warning():
+        print(warning)
     return words
 
 
@@ -100,6 +102,7 @@ def _parser() -> argparse.ArgumentParser:
     for command in (learn, prune):
         command.add_argument("--input", required=True, help="files or patterns, with commas")
         command.add_argument("--input_format", choices=INPUT_FORMATS, default="text")
+        command.add_argument("--encoding", help="of the files, such as cp1252; else UTF-8")
         command.add_argument("--num_workers", type=int, default=os.cpu_count())
     for command in (extend, prune):
         command.add_argument("--checkpoint", required=True, help="folder, prefix or file")
