@@ -16,7 +16,11 @@ ACTIVATIONS = ("gelu", "gelu_erf", "linear", "relu", "silu", "tanh")
 # What Hugging Face's and other people's configs call them. "gelu" is missing on purpose: its
 # meaning depends on whose config it stands in.
 _ACTIVATION_ALIASES = {
+    "gelu_accurate": "gelu",
+    "gelu_fast": "gelu",
     "gelu_new": "gelu",
+    "gelu_python": "gelu_erf",
+    "gelu_python_tanh": "gelu",
     "gelu_pytorch_tanh": "gelu",
     "swish": "silu",
     "": "linear",
@@ -42,7 +46,9 @@ class BertConfig:
       num_hidden_layers: number of Transformer layers.
       num_attention_heads: N; must divide `hidden_size`.
       intermediate_size: width of the feed-forward layer.
-      hidden_act: one of `ACTIVATIONS`. "gelu" is the tanh form, "gelu_erf" the erf form.
+      hidden_act: one of `ACTIVATIONS`. "gelu" is the tanh form, which Hugging Face also calls
+        gelu_new, gelu_fast, gelu_accurate, gelu_pytorch_tanh and gelu_python_tanh; "gelu_erf" the
+        erf form, there gelu_python. quick_gelu and gelu_10 are other functions, and refused.
       hidden_dropout_prob: share dropped after embeddings and after each dense layer.
       attention_probs_dropout_prob: share of the attention probabilities dropped.
       max_position_embeddings: the longest sequence.
@@ -104,6 +110,11 @@ class BertConfig:
         if "vocab_size" not in values:
             raise ValueError(
                 f"a BERT config needs vocab_size; the keys found are {', '.join(sorted(values))}"
+            )
+        if values.get("is_decoder"):
+            raise ValueError(
+                f"is_decoder={values['is_decoder']!r:.20} is not supported: a decoder's positions "
+                "see only those before them; give an encoder"
             )
         if _HUGGING_FACE_KEYS & values.keys():
             values = _from_hugging_face(values)

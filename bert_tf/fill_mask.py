@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from bert_tf import checkpoints, cli
+from bert_tf.checkpoints.names import DECODER
 from bert_tf.tokenization import Tokenizer, create_tokenizer
 
 if TYPE_CHECKING:
@@ -59,7 +60,9 @@ class MaskFiller:
 
         config, tokenizer = checkpoints.architecture(path)
         model = heads.pretraining(config, next_sentence=False)
-        report = assign(model, checkpoints.read(path, optimizer_state=False), os.fspath(path))
+        tensors = checkpoints.read(path, optimizer_state=False)
+        check_tied(tensors, os.fspath(path))
+        report = assign(model, tensors, os.fspath(path))
         if lacking := report.lacking:
             raise ValueError(
                 f"{os.fspath(path)} has no head for masked words: {', '.join(lacking)} lacking, or "
@@ -139,6 +142,15 @@ class MaskFiller:
         logits = self.model(inputs, training=False)["masked_lm_logits"].numpy().astype(np.float64)
         logits -= logits.max(axis=-1, keepdims=True)
         return logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
+
+
+def check_tied(tensors: Mapping[str, np.ndarray], path: str) -> None:
+    """Raise ValueError if the scores of words have weights of their own, which ours have not."""
+    if DECODER in tensors:
+        raise ValueError(
+            f"{path} scores words by {DECODER}, which was trained apart from the word embeddings; "
+            "here these are used, and the answers would be others"
+        )
 
 
 def keeping_masks(tokenizer: Tokenizer) -> tuple[Tokenizer, int]:

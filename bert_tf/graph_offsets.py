@@ -26,6 +26,7 @@ from bert_tf.graph_tokenization import (
 )
 from bert_tf.tokenization import MAX_WORD_CHARACTERS, FullTokenizer
 
+TEXTS = [tf.TensorSpec([None], tf.string, "texts")]
 _BLANK = ord(" ")
 
 
@@ -47,6 +48,11 @@ class Characters(NamedTuple):
 class OffsetTokenizer(tf.Module):
     """Strings to the ids of their pieces and the spans of these, with no Python inside.
 
+    `tokenize_with_offsets` takes texts [B], UTF-8 (malformed bytes are ignored), and returns the
+    ids, starts and ends of their pieces, each int32 ragged [B, (pieces)]. A piece came from the
+    characters `start` to `end - 1` of its text, counted without malformed bytes; `cut` cuts them
+    out.
+
     Args:
       vocab_file: as of `GraphTokenizer`. None knows no word, so that each is one piece: the spans
         are those of the words.
@@ -57,6 +63,10 @@ class OffsetTokenizer(tf.Module):
 
     def __init__(self, vocab_file: str | PathLike[str] | None, do_lower_case: bool = True):
         super().__init__()
+        # Not a decorated method, whose tf.function would hold this module weakly.
+        self.tokenize_with_offsets = tf.function(
+            self._tokenize_with_offsets, autograph=False, input_signature=TEXTS
+        )
         vocab = {"[UNK]": 0}
         if vocab_file is not None:
             vocab = FullTokenizer(vocab_file, do_lower_case).vocab
@@ -72,15 +82,9 @@ class OffsetTokenizer(tf.Module):
             {c: "".join(map(chr, parts)) for c, parts in text_rules.DECOMPOSITION.items()}
         )
 
-    @tf.function(autograph=False, input_signature=[tf.TensorSpec([None], tf.string, "texts")])
-    def tokenize_with_offsets(
+    def _tokenize_with_offsets(
         self, texts: tf.Tensor
     ) -> tuple[tf.RaggedTensor, tf.RaggedTensor, tf.RaggedTensor]:
-        """Texts [B], UTF-8 (malformed bytes are ignored) -> ids, starts and ends of their pieces.
-
-        All three are int32 ragged [B, (pieces)]. A piece came from the characters `start` to
-        `end - 1` of its text, counted without malformed bytes; `cut` cuts them out.
-        """
         given = tf.strings.unicode_decode(well_formed(texts), "UTF-8")  # [B, (characters)]
         characters = Characters(given.values, tf.range(tf.size(given, tf.int64)))
         if self._do_lower_case:

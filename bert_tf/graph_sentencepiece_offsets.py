@@ -13,6 +13,7 @@ import tensorflow_text as tf_text
 from bert_tf import text_rules
 from bert_tf.base_tokenizer import Tokenizer
 from bert_tf.graph_offsets import (
+    TEXTS,
     Characters,
     OffsetTokenizer,
     Table,
@@ -53,10 +54,16 @@ def check_offsets(tokenizer: Tokenizer) -> None:
 
 
 class SentencePieceOffsetTokenizer(tf.Module):
-    """`SentencePieceTokenizer.tokenize_with_offsets`; the model is in the graph."""
+    """`SentencePieceTokenizer.tokenize_with_offsets` as that of `OffsetTokenizer`.
+
+    The model is in the graph.
+    """
 
     def __init__(self, tokenizer: SentencePieceTokenizer):
         super().__init__()
+        self.tokenize_with_offsets = tf.function(
+            self._tokenize_with_offsets, autograph=False, input_signature=TEXTS
+        )
         self._do_lower_case = tokenizer.do_lower_case
         self._model = tf_text.SentencepieceTokenizer(tokenizer.serialized_model(), tf.int32)
         self._is_blank_piece = np.zeros(tokenizer.num_tokens, bool)
@@ -66,12 +73,7 @@ class SentencePieceOffsetTokenizer(tf.Module):
             self._decompositions, self._folds = map(Table, map(folds, (False, True)))
             self._vanishing = edges(c for c, text in folds(do_lower_case=True).items() if not text)
 
-    @tf.function(autograph=False, input_signature=[tf.TensorSpec([None], tf.string, "texts")])
-    def tokenize_with_offsets(self, texts: tf.Tensor) -> Offsets:
-        """Texts [B], UTF-8 (malformed bytes are ignored) -> ids, starts and ends of their pieces.
-
-        As `graph_offsets.OffsetTokenizer`: int32 ragged [B, (pieces)].
-        """
+    def _tokenize_with_offsets(self, texts: tf.Tensor) -> Offsets:
         given = tf.strings.unicode_decode(well_formed(texts), "UTF-8")  # [B, (characters)]
         characters = Characters(given.values, tf.range(tf.size(given, tf.int64)))
         if self._do_lower_case:

@@ -12,17 +12,32 @@ import keras
 import tensorflow as tf
 
 from bert_tf.config import BertConfig
-from bert_tf.crf import CRF
+from bert_tf.crf import CRF, NAMES
 from bert_tf.dropout import Dropout
 from bert_tf.layers import Block, Dense, LayerNorm, initializer
-from bert_tf.modeling import BertModel
+from bert_tf.modeling import BertModel, googles_names
 
 _FLOAT32 = {"dtype": "float32", "autocast": False}  # a variable's, under every precision policy
 
 
 @keras.saving.register_keras_serializable("bert_tf")
 class TaskModel(keras.Model):
-    """A functional model that knows its encoder."""
+    """A functional model that knows its encoder, and whose inputs go by their names.
+
+    Hugging Face's names are taken as by `BertModel`; an unknown one raises ValueError. (A plain
+    functional model with a name too many takes all of them in another order, with a warning.)
+    """
+
+    def __call__(self, inputs, *args, **kwargs):
+        if isinstance(inputs, dict):
+            inputs = googles_names(inputs, self.input)
+        return super().__call__(inputs, *args, **kwargs)
+
+    def predict(self, *args, **kwargs):
+        """As Keras's; a CRF's own scores, which are of no row, are there once."""
+        outputs = super().predict(*args, **kwargs)
+        labels = outputs["logits"].shape[-1] if "logits" in outputs else 0
+        return {name: x[:labels] if name in NAMES else x for name, x in outputs.items()}
 
     @property
     def bert(self) -> BertModel:
@@ -138,10 +153,11 @@ class Pretraining(Block):
         starts = inputs.pop("cls_positions", None)
         if starts is not None:
             inputs["input_mask"] = _of_own_text(inputs["input_mask"])
+        positions = inputs.pop("masked_lm_positions")
         outputs = self.bert(inputs, training=training)
         sequence = outputs["sequence_output"]
         table = self.bert.get_embedding_table()
-        words = self.cls.predictions(sequence, inputs["masked_lm_positions"], table)
+        words = self.cls.predictions(sequence, positions, table)
         logits = {"masked_lm_logits": words}
         if self.next_sentence:
             logits["next_sentence_logits"] = self._next_sentence(outputs, starts)

@@ -56,16 +56,16 @@ def matthews(labels: np.ndarray, predictions: np.ndarray) -> Scores:
     """Matthews' correlation coefficient, and accuracy (CoLA, AX). 0 if either side is constant."""
     from sklearn.metrics import matthews_corrcoef
 
-    constant = _constant("matthews", labels, predictions)
-    value = 0.0 if constant else float(matthews_corrcoef(labels, predictions))
+    undefined = _is_undefined("matthews", labels, predictions)
+    value = 0.0 if undefined else float(matthews_corrcoef(labels, predictions))
     return {"matthews": value, **accuracy(labels, predictions)}
 
 
 def pearson(labels: np.ndarray, predictions: np.ndarray) -> Scores:
-    """Pearson's and Spearman's correlation (STS-B). 0 if either side is constant."""
+    """Pearson's and Spearman's correlation (STS-B). 0 if either side is constant or not finite."""
     from scipy.stats import pearsonr, spearmanr
 
-    if _constant("pearson", labels, predictions):
+    if _is_undefined("pearson", labels, predictions):
         return {"pearson": 0.0, "spearman": 0.0}
     return {
         "pearson": float(pearsonr(labels, predictions).statistic),
@@ -100,8 +100,11 @@ METRICS: dict[str, Metric] = {
 }
 
 
-def _constant(name: str, labels: np.ndarray, predictions: np.ndarray) -> bool:
+def _is_undefined(name: str, labels: np.ndarray, predictions: np.ndarray) -> bool:
     for what, values in (("label", labels), ("prediction", predictions)):
+        if not np.isfinite(values).all():
+            logging.warning("%s is undefined: a %s is not finite; reported as 0", name, what)
+            return True
         if (values == values[0]).all():
             logging.warning("%s is undefined: every %s is %s; reported as 0", name, what, values[0])
             return True

@@ -13,8 +13,11 @@ products, and the gradient of a kernel is one as well.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from bert_tf.config import BertConfig
@@ -118,7 +121,8 @@ class BertModel(Block):
     `bert = BertModel(config)` and then `bert({"input_ids": ..., "input_mask": ...,
     "segment_ids": ...}, training=False)`, all integers [B, F]. The mask (1 real, 0 padding) and
     the segments may be left out: ones, zeros. Where several texts share a row, `position_ids`
-    [B, F] count from 0 in each, and `input_mask` is [B, F, T]: what each position sees. Returns a
+    [B, F] count from 0 in each, and `input_mask` is [B, F, T]: what each position sees. Hugging
+    Face's `attention_mask` and `token_type_ids` are taken for the mask and the segments. Returns a
     dict:
 
       sequence_output   [B, F, E]  of the last layer
@@ -131,12 +135,25 @@ class BertModel(Block):
     getters keep the outputs of the latest eager call in memory, all layers', until the next call.
 
     Raises:
-      ValueError: ids that are not integers, or sequences longer than the positions.
+      TypeError: the arguments are those of Google's constructor, which also called the model.
+      ValueError: ids that are not integers, sequences longer than the positions, or an input with
+        an unknown name.
       tf.errors.InvalidArgumentError: an id that is not in the vocabulary, on a CPU; compiled by
         XLA the nearest id is taken instead, so check ids where they are made. Check segments
         there too: one of `type_vocab_size` or more (any pair, where that is 1) is no error, but
         adds nothing to the sum.
     """
+
+    def __new__(cls, *args, **kwargs):
+        # Google's is BertModel(config, is_training, input_ids, input_mask, token_type_ids, ...).
+        theirs = {"is_training", "input_ids", "input_mask", "token_type_ids", "scope"}
+        are_flags = all(isinstance(flag, bool | np.bool_) for flag in args[1:3])
+        if kwargs.keys() & theirs or len(args) > 4 or not are_flags:
+            raise TypeError(
+                "BertModel(config) makes the layer alone; call it afterwards: "
+                f"bert({_INPUTS}, training=is_training). Google's scope is called name"
+            )
+        return super().__new__(cls, *args, **kwargs)
 
     def __init__(
         self,
@@ -153,7 +170,8 @@ class BertModel(Block):
         self.pooler = Pooler(config) if add_pooler else None
         self._set_latest({})
 
-    def __call__(self, inputs, *args, **kwargs):
+    def __call__(self, inputs=None, *args, **kwargs):
+        inputs = googles_names(inputs, _NAMES)
         outputs = super().__call__(inputs, *args, **kwargs)
         self._set_latest(outputs)
         return outputs
@@ -232,13 +250,35 @@ class BertModel(Block):
         return cls(**{**config, "config": BertConfig.from_dict(config["config"])})
 
 
+_NAMES = ("input_ids", "input_mask", "segment_ids", "position_ids")
+_INPUTS = '{"input_ids": [B, F], "input_mask": [B, F], "segment_ids": [B, F]}'
+_CALL = f"BertModel is called with a dict: {_INPUTS}; the last two may be left out"
+_SYNONYMS = {"attention_mask": "input_mask", "token_type_ids": "segment_ids"}  # Hugging Face's
+
+
+def googles_names(inputs: Any, known: Iterable[str]) -> dict[str, Any]:
+    """Return a model's inputs under Google's names, which `known` lists; checks that they are all.
+
+    Raises:
+      ValueError: they are no dict, or one of them is unknown or there twice.
+    """
+    if not isinstance(inputs, dict):
+        raise ValueError(_CALL)
+    named = {}
+    for name, value in inputs.items():
+        ours = _SYNONYMS.get(name, name)
+        if ours not in known:
+            raise ValueError(f"the input {name!r} is not known; use {', '.join(known)}")
+        if ours in named:
+            raise ValueError(f"{ours} and Hugging Face's name for it are both given; give one")
+        named[ours] = value
+    return named
+
+
 def _model_inputs(inputs):
     """input_ids, input_mask and segment_ids, each [B, F], from the dict a caller gave."""
-    if not isinstance(inputs, dict) or inputs.get("input_ids") is None:
-        raise ValueError(
-            'BertModel is called with a dict: {"input_ids": [B, F], "input_mask": [B, F], '
-            '"segment_ids": [B, F]}; the last two may be left out'
-        )
+    if inputs.get("input_ids") is None:
+        raise ValueError(_CALL)
     for name, ids in inputs.items():
         if ids is not None and not tf.as_dtype(ids.dtype).is_integer:
             raise ValueError(f"{name} is {ids.dtype}; integers are expected")

@@ -1,6 +1,7 @@
 """Reading, loading and writing checkpoints of every format."""
 
 import json
+import shutil
 from pathlib import Path
 
 import h5py
@@ -13,8 +14,10 @@ import tensorflow as tf
 
 from bert_tf import checkpoints, heads, modeling
 from bert_tf.checkpoints import google, huggingface, names
+from bert_tf.checkpoints.convert import convert
 from bert_tf.checkpoints.loading import named_weights
 from bert_tf.config import BertConfig
+from bert_tf.fill_mask import MaskFiller
 
 GOLDEN = Path(__file__).parent / "golden" / "checkpoints"
 KERAS_BERT = GOLDEN / "keras_bert_test"
@@ -130,6 +133,18 @@ def test_names_without_bert_in_front():
     assert_same(names.from_hugging_face(bare), torch_weights())
 
 
+def test_what_wrappers_put_in_front_of_names_is_left_out(tmp_path):
+    for front in ("module.", "module._orig_mod."):
+        wrapped = {f"{front}{name}": x for name, x in safetensors_of(torch_weights()).items()}
+        path = tmp_path / "model.safetensors"
+        safetensors.numpy.save_file(wrapped, path)
+        found = checkpoints.contents(path)
+        assert_same(found.tensors, torch_weights())
+        assert found.notes == (
+            f"`module.` or `_orig_mod.` in front of {len(wrapped)} names left out",
+        )
+
+
 def safetensors_of(tensors):
     return names.to_hugging_face_tensors(tensors)
 
@@ -140,6 +155,29 @@ def test_an_output_layer_trained_apart_is_not_dropped_silently():
     assert "cls.predictions.decoder.weight" in names.from_hugging_face(tensors)
     tensors["cls.predictions.decoder.bias"] = tensors.pop("cls.predictions.bias")
     assert "cls/predictions/output_bias" in names.from_hugging_face(tensors)
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_a_conversion_says_what_words_are_scored_by(tmp_path, apart):
+    """tie_word_embeddings: false makes transformers look for a decoder, and draw it at random."""
+    tensors = safetensors_of(checkpoints.read(KERAS_BERT, optimizer_state=False))
+    words = tensors["bert.embeddings.word_embeddings.weight"]
+    tensors[names.DECODER] = words + apart
+    safetensors.numpy.save_file(tensors, tmp_path / "model.safetensors")
+    config = CONFIG.to_hf_dict() | {"tie_word_embeddings": False}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    for name in ("model.safetensors", "bert_model.ckpt"):
+        convert(str(tmp_path), str(tmp_path / "via" / name))
+        convert(str(tmp_path / "via" / name), str(tmp_path / "end"), "huggingface")
+        written = safetensors.numpy.load_file(tmp_path / "end" / "model.safetensors")
+        config = json.loads((tmp_path / "end" / "config.json").read_text())
+        assert (names.DECODER in written) is apart
+        assert config.get("tie_word_embeddings", True) is not apart
+    if apart:
+        np.testing.assert_array_equal(written[names.DECODER], words + 1)
+        shutil.copy(KERAS_BERT / "vocab.txt", tmp_path)
+        with pytest.raises(ValueError, match="scores words by cls.predictions.decoder.weight"):
+            MaskFiller.from_pretrained(tmp_path)
 
 
 def test_heads_have_their_places():
@@ -217,6 +255,13 @@ def test_a_hugging_face_folder_is_complete(tmp_path):
     place = checkpoints.locate(tmp_path)
     assert place.vocab_file == str(tmp_path / "vocab.txt") and place.do_lower_case is False
     assert_same(checkpoints.read(tmp_path), weights)
+
+
+def test_a_next_sentence_head_alone_has_its_class(tmp_path):
+    weights = {n: x for n, x in torch_weights().items() if "cls/predictions" not in n}
+    checkpoints.save(weights, tmp_path, "huggingface", config=CONFIG)
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config["architectures"] == ["BertForNextSentencePrediction"]
 
 
 def test_an_encoder_alone_has_hugging_faces_bare_names(tmp_path):
@@ -338,6 +383,27 @@ def test_keras_loads_the_weights_file(tmp_path):
     ours, theirs = named_weights(model), named_weights(other)
     assert_same({n: x.numpy() for n, x in theirs.items()}, checkpoints.read(path))
     assert_same({n: x.numpy() for n, x in ours.items()}, checkpoints.read(path))
+
+
+@pytest.mark.parametrize("policy", ["bfloat16", "float16"])
+def test_weights_of_few_digits_are_kept_to_the_bit(tmp_path, policy):
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        model, other = heads.classifier(CONFIG, 3), heads.classifier(CONFIG, 3)
+        path = checkpoints.save(model, tmp_path, "keras")
+        other.load_weights(path)
+        checkpoints.load(heads.classifier(CONFIG, 3), path)
+    finally:
+        keras.config.set_dtype_policy(before)
+    written = {name: np.asarray(x) for name, x in named_weights(model).items()}
+    assert policy in {x.dtype.name for x in written.values()}
+    assert_same(checkpoints.read(path), written)
+    assert_same({n: np.asarray(x) for n, x in named_weights(other).items()}, written)
+    prefix = checkpoints.save(model, tmp_path / "bert_model.ckpt", "google")
+    convert(prefix, str(tmp_path / "converted.weights.h5"))
+    wide = {name: x.astype(np.float32) for name, x in written.items()}
+    assert_same(checkpoints.read(tmp_path / "converted.weights.h5"), wide)
 
 
 def test_a_weights_file_of_kerass_own_is_named(tmp_path):

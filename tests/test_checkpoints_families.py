@@ -5,6 +5,8 @@ import re
 import shutil
 from pathlib import Path
 
+import h5py
+import ml_dtypes
 import numpy as np
 import numpy_bert
 import pytest
@@ -405,6 +407,26 @@ def test_narrow_numbers_are_widened_and_said(tmp_path, original, kind):
     found = checkpoints.contents(tmp_path)
     assert same(found.tensors, {n: x.astype(dtype).astype(np.float32) for n, x in original.items()})
     assert found.notes == (f"46 tensors are {kind}, read as float32",)
+
+
+def test_a_keras_hub_preset_in_bfloat16(tmp_path, original):
+    shutil.copytree(FAMILIES / "keras_hub", tmp_path, dirs_exist_ok=True)
+    with h5py.File(tmp_path / "model.weights.h5", "r+") as file:
+        found = []
+        file.visititems(lambda name, x: found.append(name) if isinstance(x, h5py.Dataset) else None)
+        for name in found:  # as Keras writes one, in saving_lib's H5Entry
+            value = file[name][()].astype(ml_dtypes.bfloat16)
+            del file[name]
+            file.create_dataset(name, data=value).attrs["dtype"] = "bfloat16"
+    found = checkpoints.contents(tmp_path)
+    assert found.family == "KerasHub"
+    assert found.notes == (f"{len(found.tensors)} tensors are bfloat16, read as float32",)
+    rounded = {
+        name: x.astype(ml_dtypes.bfloat16).astype(np.float32)
+        for name, x in original.items()
+        if name.startswith("bert/")
+    }
+    assert same(found.tensors, rounded)
 
 
 def test_a_keras_archive_and_one_with_code_in_it(tmp_path, original):

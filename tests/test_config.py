@@ -66,6 +66,11 @@ def test_any_extra_key_round_trips(extra):
         ({"architectures": ["BertModel"]}, "gelu_new", "gelu"),
         ({"transformers_version": "4.8"}, "gelu_pytorch_tanh", "gelu"),
         ({"model_type": "bert"}, "relu", "relu"),
+        ({"model_type": "bert"}, "gelu_python", "gelu_erf"),
+        ({}, "gelu_python", "gelu_erf"),
+        ({"model_type": "bert"}, "gelu_fast", "gelu"),
+        ({"model_type": "bert"}, "gelu_accurate", "gelu"),
+        ({"model_type": "bert"}, "gelu_python_tanh", "gelu"),
     ],
 )
 def test_activation_means_what_its_dialect_says(dialect, given_name, meaning):
@@ -94,6 +99,8 @@ def test_to_hf_dict_and_back(activation):
     [
         ({"hidden_size": 10, "num_attention_heads": 3}, "hidden_size=10 is not a multiple of"),
         ({"hidden_act": "gleu"}, "hidden_act='gleu'.*gelu, gelu_erf, linear, relu, silu, tanh"),
+        ({"hidden_act": "quick_gelu"}, "hidden_act='quick_gelu' is not an activation known here"),
+        ({"is_decoder": True}, "is_decoder=True is not supported: .*give an encoder"),
         ({"num_hidden_layers": 0}, "num_hidden_layers=0 must be a positive whole number"),
         ({"hidden_size": "768"}, "hidden_size='768' must be a positive whole number"),
         ({"hidden_dropout_prob": 1.0}, r"hidden_dropout_prob=1.0 must be in \[0, 1\)"),

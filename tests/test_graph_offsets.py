@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 
 from bert_tf import text_rules
 from bert_tf.graph_offsets import OffsetTokenizer, cut
+from bert_tf.graph_tokenization import GraphTokenizer
 from bert_tf.graph_windows import pack_question_windows
 from bert_tf.tokenization import FullTokenizer
 
@@ -40,6 +41,13 @@ def in_python(tokenizer, texts):
         [[tokenizer.vocab[token] for token in tokens], list(starts), list(ends)]
         for tokens, starts, ends in columns
     ]
+
+
+def test_a_tokenizer_that_nothing_else_holds(released_vocab):
+    vocab = released_vocab("bert-base-chinese")
+    ids, starts, ends = OffsetTokenizer(vocab).tokenize_with_offsets(tf.constant(["中 b"]))
+    assert [x.to_list() for x in (starts, ends)] == [[[0, 2]], [[1, 3]]]
+    assert ids.to_list() == GraphTokenizer(vocab)(tf.constant(["中 b"])).to_list()
 
 
 class Pair:

@@ -82,9 +82,24 @@ def test_tagger_with_crf(tmp_path):
         variable.assign(tf.random.stateless_normal(variable.shape, [number, 0]))
     expected = model(inputs)
     assert set(expected) == {"logits", *crf.NAMES}
+    # Two batches: what is of no row is there once.
+    for name, value in model.predict(inputs, batch_size=1, verbose=0).items():
+        close(value, expected[name], atol=1e-6)
     model.save(tmp_path / "model.keras")
     for name, value in keras.models.load_model(tmp_path / "model.keras")(inputs).items():
         close(value, expected[name], atol=0)
+
+
+def test_inputs_are_known_by_their_names():
+    config, arrays, _ = load_golden("gelu")
+    model = heads.classifier(config, 2)
+    inputs = {name: arrays[name] for name in INPUTS}
+    theirs = ("input_ids", "attention_mask", "token_type_ids")
+    named = dict(zip(theirs, inputs.values(), strict=True))
+    close(model(named)["logits"], model(inputs)["logits"], atol=0)
+    close(model.predict(named, verbose=0)["logits"], model(inputs)["logits"], atol=1e-6)
+    with pytest.raises(ValueError, match="the input 'label_ids' is not known; use input_ids"):
+        model({**inputs, "label_ids": arrays["input_ids"]})
 
 
 def test_pretraining_losses(golden):

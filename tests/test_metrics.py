@@ -43,12 +43,14 @@ def test_pearson_and_spearman():
         ("matthews", [0, 1], [1, 1]),
         ("pearson", [0.5, 1.0], [2.0, 2.0]),
         ("pearson", [1.0, 1.0], [1.0, 2.0]),
+        ("pearson", [1.0, 2.0, 3.0], [1.0, 2.0, float("nan")]),
+        ("pearson", [1.0, float("inf")], [1.0, 2.0]),
     ],
 )
 def test_an_undefined_value_is_0_and_said(name, labels, predictions, caplog):
     with caplog.at_level("WARNING", logger="absl"):
         scores = compute(name, labels, predictions)
-    assert scores[name] == 0.0
+    assert scores[name] == 0.0 and scores.get("spearman", 0.0) == 0.0
     assert f"{name} is undefined" in caplog.text
 
 

@@ -264,6 +264,40 @@ def test_mask_and_segments_default_to_ones_and_zeros(golden):
     )
 
 
+def test_hugging_faces_names_are_taken_for_googles(golden):
+    bert, arrays, _ = golden
+    ids, mask, segments = (arrays[name] for name in INPUTS)
+    theirs = {"input_ids": ids, "attention_mask": mask, "token_type_ids": segments}
+    ours = {"input_ids": ids, "input_mask": mask, "segment_ids": segments}
+    close(bert(theirs)["pooled_output"], bert(ours)["pooled_output"], atol=0)
+    assert np.abs(bert({"input_ids": ids})["pooled_output"] - bert(ours)["pooled_output"]).max() > 0
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (("input_ids", "mask"), "the input 'mask' is not known; use input_ids, input_mask, seg"),
+        (("input_ids", "input_mask", "attention_mask"), "input_mask and Hugging Face's name for"),
+        (("input_mask",), "called with a dict"),
+    ],
+)
+def test_inputs_of_other_names_are_refused(names, message):
+    with pytest.raises(ValueError, match=message):
+        BertModel(SMALL)(dict.fromkeys(names, np.ones([1, 4], np.int32)))
+
+
+def test_googles_way_to_call_the_model_is_explained():
+    ids = np.ones([1, 4], np.int32)
+    message = r"makes the layer alone; call it afterwards: bert\(.*training=is_training"
+    with pytest.raises(TypeError, match=message):
+        BertModel(config=SMALL, is_training=True, input_ids=ids, input_mask=ids, token_type_ids=ids)
+    for arguments in ((True, ids), (True, ids, ids, ids, False), (ids,)):
+        with pytest.raises(TypeError, match=message):
+            BertModel(SMALL, *arguments)
+    with pytest.raises(ValueError, match="called with a dict"):
+        BertModel(SMALL)(input_ids=ids)
+
+
 def test_without_a_pooler():
     bert = BertModel(SMALL, add_pooler=False)
     assert "pooled_output" not in bert(small_inputs())

@@ -52,8 +52,8 @@ def _keras(weights: str) -> Contents:
 
     if weights.endswith(".h5") and (tensors := keras_h5.read(weights)) is not None:
         return Contents(tensors, "Keras weights of bert_tf")
-    family, tensors = keras_families.read(weights)
-    return Contents(tensors, family)
+    family, tensors, notes = keras_families.read(weights)
+    return Contents(tensors, family, notes)
 
 
 def saved_model_config(prefix: str) -> BertConfig | None:

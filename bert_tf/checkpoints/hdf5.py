@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import h5py
+import ml_dtypes
+import numpy as np
 
 _HEAP = b"GCOL\x01"  # a collection of strings of attributes; of 3 bytes more, its size and objects
 _HEADER = 16  # bytes, of a collection and of each object
@@ -27,6 +29,14 @@ def opened(source: str | io.BytesIO) -> Iterator[h5py.File]:
             _check_heaps(m)
     with h5py.File(source, "r") as file:
         yield file
+
+
+def array(dataset: h5py.Dataset) -> np.ndarray:
+    """Return the contents; Keras writes bfloat16, which HDF5 does not know, as pairs of bytes."""
+    contents = dataset[()]
+    if dataset.attrs.get("dtype") == "bfloat16":
+        return np.asarray(contents).view(ml_dtypes.bfloat16)
+    return contents
 
 
 def _check_heaps(data: Any) -> None:

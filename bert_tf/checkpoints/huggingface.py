@@ -6,7 +6,6 @@ package checks the header against the file's size before it takes memory.
 
 from __future__ import annotations
 
-import collections
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -25,10 +24,10 @@ from bert_tf.checkpoints.location import is_plain_name
 from bert_tf.config import BertConfig
 
 _INDEX = ".index.json"
-_FLOATS = ("float16", "bfloat16", "float64")
 _ARCHITECTURES = (  # the first whose weights are there
     (("cls/predictions/output_bias", "cls/seq_relationship/output_bias"), "BertForPreTraining"),
     (("cls/predictions/output_bias",), "BertForMaskedLM"),
+    (("cls/seq_relationship/output_bias",), "BertForNextSentencePrediction"),
     (("cls/squad/output_bias",), "BertForQuestionAnswering"),
     (("output_bias", "bert/pooler/dense/bias"), "BertForSequenceClassification"),
     (("output_bias",), "BertForTokenClassification"),
@@ -52,13 +51,13 @@ def read(path: str) -> dict[str, np.ndarray]:
 def contents(path: str) -> Contents:
     """As `read`, with the family (ERNIE's conversion is one) and a note of narrower numbers."""
     tensors = _read_shards(path) if path.endswith(_INDEX) else _read_file(path)
-    kinds = collections.Counter(
-        tensor.dtype.name for tensor in tensors.values() if tensor.dtype.name in _FLOATS
-    )
-    notes = tuple(f"{count} tensors are {kind}, read as float32" for kind, count in kinds.items())
-    ernie = any(name.startswith("ernie.") for name in tensors)
+    notes = names.narrow_numbers(tensors.values())
+    bare = [names.WRAPPER.sub("", name) for name in tensors]
+    ernie = any(name.startswith("ernie.") for name in bare)
+    if wrapped := sum(name not in tensors for name in bare):
+        notes += (f"`module.` or `_orig_mod.` in front of {wrapped} names left out",)
     for name in list(tensors):  # one after the other: both kinds of all would take twice the memory
-        if tensors[name].dtype.name in _FLOATS:
+        if tensors[name].dtype.name in names.FLOATS:
             tensors[name] = tensors[name].astype(np.float32)
     try:
         renamed = names.from_hugging_face(tensors)
@@ -136,6 +135,8 @@ def _config_json(
     if values["model_type"] == "ernie":
         name = name.replace("Bert", "Ernie")
     values["architectures"] = [name]
+    if names.DECODER not in tensors:  # the scores of words are made with their embeddings
+        values.pop("tie_word_embeddings", None)
     if "output_bias" in tensors:
         count = len(tensors["output_bias"])
         if labels and len(labels) != count:

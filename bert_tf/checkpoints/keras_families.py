@@ -12,12 +12,13 @@ import zipfile
 from collections.abc import Callable, Iterator
 
 import h5py
+import ml_dtypes
 import numpy as np
 
 from bert_tf import filesystem
 from bert_tf.checkpoints import hdf5
 from bert_tf.checkpoints.files import damaged, size
-from bert_tf.checkpoints.names import Renamer
+from bert_tf.checkpoints.names import Renamer, narrow_numbers
 
 Group = tuple[str, list[tuple[str, np.ndarray]]]  # a layer's name; its weights' names and values
 
@@ -112,8 +113,10 @@ _from_hugging_face = Renamer((theirs, ours) for ours, theirs in _HUGGING_FACE)
 _from_keras_hub = Renamer((theirs, ours) for ours, theirs in _KERAS_HUB)
 
 
-def read(path: str) -> tuple[str, dict[str, np.ndarray]]:
-    """The family, and weights under Google's names and in Google's layout, as float32.
+def read(path: str) -> tuple[str, dict[str, np.ndarray], tuple[str, ...]]:
+    """The family, weights under Google's names and in Google's layout, and notes.
+
+    Floating point becomes float32, which is noted of narrower numbers.
 
     What is no part of BERT keeps its name.
 
@@ -144,12 +147,13 @@ def read(path: str) -> tuple[str, dict[str, np.ndarray]]:
             "its program and write it with bert_tf.checkpoints.save"
         )
     result: dict[str, np.ndarray] = {}
+    notes = narrow_numbers(tensor for _, tensor in named)
     for name, tensor in named:
         tensor = _googles_layout(name, tensor)
         if name in result and not np.array_equal(result[name], tensor):
             raise ValueError(f"{path} holds {name} twice, with different numbers")
         result[name] = tensor
-    return family, result
+    return family, result, notes
 
 
 class _RefusedError(Exception):
@@ -175,7 +179,7 @@ def _archived(path: str) -> io.BytesIO:
 def _value(dataset: h5py.Dataset, limit: int) -> np.ndarray:
     if dataset.external or dataset.is_virtual or dataset.nbytes > limit:
         raise ValueError(f"{dataset.name} is not in this file")
-    return dataset[()]
+    return hdf5.array(dataset)
 
 
 def _is_keras_2(file: h5py.File) -> bool:
@@ -281,7 +285,7 @@ def _joined(scope: str, part: str) -> str:
 
 
 def _googles_layout(name: str, tensor: np.ndarray) -> np.ndarray:
-    if tensor.dtype.kind == "f":
+    if tensor.dtype.kind == "f" or tensor.dtype == ml_dtypes.bfloat16:
         tensor = tensor.astype(np.float32, copy=False)
     if name.endswith("output_weights"):
         return np.ascontiguousarray(tensor.T)

@@ -56,7 +56,7 @@ def read(path: str) -> dict[str, np.ndarray] | None:
 def _contents(dataset: h5py.Dataset, name: str, file_size: int) -> np.ndarray:
     if dataset.external or dataset.is_virtual or dataset.nbytes > file_size:
         raise ValueError(f"{name} is not in this file")
-    tensor = dataset[()]
+    tensor = hdf5.array(dataset)
     if _checksum(tensor, name) != dataset.attrs[_CHECKSUM]:
         raise ValueError(f"{name} does not match its checksum")
     return tensor
@@ -84,9 +84,14 @@ def write(
         report = assign(model, weights, path, allow_partial=True)
         if lost := [*report.unexpected, *(name for name, *_ in report.mismatched)]:
             raise ValueError(f"no model of bert_tf holds {', '.join(lost[:5])} of {path}")
+        named = set(weights)
     else:
-        model = source
-        weights = {name: np.asarray(x) for name, x in named_weights(model).items()}
+        model, named = source, None
+    weights = {
+        name: np.asarray(x)
+        for name, x in named_weights(model).items()
+        if named is None or name in named
+    }
     base = os.path.basename(path)
     with staged(path, last=base) as staging:
         for name, contents in (beside or {}).items():
@@ -109,7 +114,7 @@ def _add_names(path: str, weights: Mapping[str, np.ndarray]) -> None:
         names[_digest(tensor)].append(name)
     with h5py.File(path, "r+") as file:
         for dataset in _datasets(file):
-            tensor = dataset[()]
+            tensor = hdf5.array(dataset)
             if alike := names[_digest(tensor)]:
                 name = dataset.attrs[_NAME] = alike.pop()
                 dataset.attrs[_CHECKSUM] = _checksum(tensor, name)
@@ -124,7 +129,7 @@ def _heading(tensor: np.ndarray, name: str) -> bytes:
 
 def _checksum(tensor: np.ndarray, name: str) -> int:
     """CRC-32C, as Google's format has; of blocks, because the library wants a copy of each."""
-    contents = memoryview(np.ascontiguousarray(tensor).reshape(-1)).cast("B")
+    contents = np.ascontiguousarray(tensor).reshape(-1).view(np.uint8).data
     checksum = google_crc32c.value(_heading(tensor, name))
     for start in range(0, len(contents), _BLOCK):
         checksum = google_crc32c.extend(checksum, bytes(contents[start : start + _BLOCK]))
@@ -134,7 +139,7 @@ def _checksum(tensor: np.ndarray, name: str) -> int:
 def _digest(tensor: np.ndarray) -> bytes:
     """The same for what is the same, and for nothing else."""
     digest = hashlib.sha256(_heading(tensor, ""))
-    digest.update(np.ascontiguousarray(tensor).data)
+    digest.update(np.ascontiguousarray(tensor).reshape(-1).view(np.uint8).data)
     return digest.digest()
 
 

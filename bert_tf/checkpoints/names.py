@@ -7,6 +7,7 @@ table below is the only place that knows the other names, and it is read in both
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 
 import numpy as np
@@ -57,10 +58,14 @@ RENAMES: tuple[tuple[str, str], ...] = (
 # Entries of Hugging Face files that are no weights of their own: counters 0, 1, 2, ... and zeros.
 _BUFFERS = frozenset({"bert.embeddings.position_ids", "bert.embeddings.token_type_ids"})
 # The masked-LM output layer, tied to what is named beside it; old files hold it a second time.
+DECODER = "cls.predictions.decoder.weight"
 _TIED = {
-    "cls.predictions.decoder.weight": "bert/embeddings/word_embeddings",
+    DECODER: "bert/embeddings/word_embeddings",
     "cls.predictions.decoder.bias": "cls/predictions/output_bias",
 }
+
+# In front of all names where DataParallel or torch.compile wrapped the model that was saved.
+WRAPPER = re.compile(r"^((module|_orig_mod)\.)+")
 
 WORDS = "bert/embeddings/word_embeddings"
 _OPTIMIZER_STATE = re.compile(
@@ -103,6 +108,15 @@ def sizes(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
     return found
 
 
+FLOATS = ("float16", "bfloat16", "float64")  # what is read as float32
+
+
+def narrow_numbers(tensors: Iterable[np.ndarray]) -> tuple[str, ...]:
+    """Return a note for each kind of number that is read as float32."""
+    kinds = Counter(tensor.dtype.name for tensor in tensors if tensor.dtype.name in FLOATS)
+    return tuple(f"{count} tensors are {kind}, read as float32" for kind, count in kinds.items())
+
+
 class Renamer:
     """One direction of the table; `{i}` stands for a layer's number on both sides."""
 
@@ -129,9 +143,10 @@ _from_hugging_face = Renamer((theirs, ours) for ours, theirs in RENAMES)
 def _modern(name: str) -> str:
     """A Hugging Face name as it is written today: `bert.` in front, LayerNorm.weight/.bias.
 
-    `ernie.` counts as `bert.`: the model is the same.
+    `ernie.` counts as `bert.`: the model is the same. What PyTorch's wrappers put in front is no
+    part of it.
     """
-    name = re.sub(r"^ernie\.", "bert.", name)
+    name = re.sub(r"^ernie\.", "bert.", WRAPPER.sub("", name))
     if name.startswith(("embeddings.", "encoder.", "pooler.")):
         name = f"bert.{name}"
     return re.sub(

@@ -34,7 +34,7 @@ from bert_tf.export.features import (
 from bert_tf.export.finetuned import FineTuned
 from bert_tf.export.servable import TOLERANCE, Arrays, Case, Model, Servable
 from bert_tf.export.text import TextModule, parse_text_examples, shown
-from bert_tf.fill_mask import TOP_K, MaskFiller, keeping_masks
+from bert_tf.fill_mask import TOP_K, MaskFiller, check_tied, keeping_masks
 from bert_tf.graph_packing import pack_pairs
 from bert_tf.packing import pack
 from bert_tf.tokenization import Tokenizer
@@ -93,6 +93,7 @@ class MaskedLanguageModel(Servable):
     @classmethod
     def from_checkpoint(cls, source: FineTuned) -> "MaskedLanguageModel":
         """The one in a checkpoint. Raises ValueError if it has no head for masked words."""
+        check_tied(source.tensors, source.path)
         model = source.load(heads.pretraining(source.config, next_sentence=False))
         return cls(model, source.config, source.tokenizer, source.max_seq_length)
 
