@@ -373,8 +373,8 @@ def test_bad_files_are_named(model, tmp_path, data, message):
     config = FeatureExtractionConfig(
         input_file=str(path), output_file=str(tmp_path / "out"), init_checkpoint=model
     )
-    with pytest.raises(ValueError, match=message):
-        feature_extraction.run(dataclasses.replace(config, max_seq_length=32))
+    with pytest.raises(ValueError, match=message):  # before anything is computed
+        feature_extraction.FeatureExtractor(dataclasses.replace(config, max_seq_length=32))
 
 
 @pytest.mark.parametrize(

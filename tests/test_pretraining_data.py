@@ -361,6 +361,25 @@ def test_bad_files_are_named(tmp_path, form, content, message):
         read(tmp_path, content, form)
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("bad.txt", "a".encode("utf-16"), r"bad\.txt:1: the file is UTF-16"),
+        ("bad.gz", b"plain text", r"bad\.gz: cannot be unpacked \(Not a gzipped file"),
+        ("bad.gz", gzip.compress(b"some text")[:-9], r"bad\.gz: cannot be unpacked \(Compressed"),
+    ],
+)
+def test_every_file_is_opened_before_the_first_is_read(
+    name, content, message, tmp_path, vocab, monkeypatch
+):
+    (tmp_path / name).write_bytes(content)
+    monkeypatch.setattr(Corpus, "documents", lambda self: pytest.fail("the work has begun"))
+    files = f"{GOLDEN}/sample_text.txt,{tmp_path}/{name}"
+    with pytest.raises(ValueError, match=message):
+        pretraining_data.run(flags(tmp_path, vocab, input_file=files))
+    assert not (tmp_path / "out.tfrecord").exists()
+
+
 def test_bytes_that_are_not_text_are_left_out_and_counted(tmp_path):
     documents, corpus = read(tmp_path, b"caf\xe9 noir\ngood\n", "google")
     assert documents == [["caf noir", "good"]]

@@ -11,6 +11,7 @@ import contextlib
 import gzip
 import json
 import re
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 
 from bert_tf import filesystem, text_rules
@@ -55,6 +56,7 @@ class Corpus:
 
     Raises, while reading:
       BadRow: a line of a .jsonl file holds no text, or a file is UTF-16.
+      ValueError: naming a .gz file that cannot be unpacked.
     """
 
     def __init__(self, files: Sequence[str], form: str, encoding: str | None = None):
@@ -70,6 +72,11 @@ class Corpus:
             f"{self.bad_bytes} of {self.lines} lines hold bytes that are not UTF-8; these bytes "
             f"were left out. If the text has another encoding, give {likely_encoding(self._bad)}"
         )
+
+    def check(self) -> None:
+        """Read the first text of each file, so that a bad file is told before the work begins."""
+        for file in self.files:
+            next(Corpus([file], self._form, self._encoding).texts(), None)
 
     def documents(self) -> Iterator[Sentences]:
         """Documents that have at least one sentence."""
@@ -129,7 +136,11 @@ def _open(file: str) -> Iterator[Iterable[bytes]]:
     else:
         opened = open(file, "rb")  # noqa: SIM115 - closed by the next line
     with opened:
-        yield gzip.GzipFile(fileobj=opened) if file.endswith(".gz") else opened
+        try:
+            yield gzip.GzipFile(fileobj=opened) if file.endswith(".gz") else opened
+        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+            problem = f"cannot be unpacked ({error}); it is damaged or no gzip file"
+            raise ValueError(f"{file}: {problem}") from error
 
 
 def _whole(document: Sentences) -> Iterator[Sentences]:

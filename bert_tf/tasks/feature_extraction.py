@@ -83,6 +83,7 @@ class FeatureExtractor:
         print(report, flush=True)
         if report.lacking:
             raise ValueError(f"{source} has no pooler for --pooling={POOLED}; use another one")
+        self._check_lines()
         ids = tf.TensorSpec([None, None], tf.int32)
         names = ("input_ids", "input_mask", "segment_ids")
         signature = [[dict.fromkeys(names, ids)]] if self._one_device else None
@@ -128,19 +129,24 @@ class FeatureExtractor:
 
     # -------------------------------------------------------------------------------- lines
 
-    def _lines(self) -> Iterator[Line]:
-        config, tokenizer = self.config, self.tokenizer
-        for number, text_a, text_b, end in sentence_lines.read(config.input_file, config.encoding):
-            ids_a, ids_b = tokenizer.encode(text_a), tokenizer.encode(text_b or "")
-            special = {"cls_id": tokenizer.cls_token_id, "sep_id": tokenizer.sep_token_id}
-            ids, segments = pack(ids_a, ids_b, max_seq_length=config.max_seq_length, **special)
-            if segments[-1] >= self.bert_config.type_vocab_size:
+    def _check_lines(self) -> None:
+        """Read the file once before anything is computed, so that a bad line loses no work."""
+        config = self.config
+        for number, _, text_b, _ in sentence_lines.read(config.input_file, config.encoding):
+            if text_b is not None and self.bert_config.type_vocab_size < 2:
                 raise BadRow(
                     config.input_file,
                     number + 1,
                     "a pair, but this model has one segment type (type_vocab_size=1) and cannot "
                     "tell its texts apart; give single sentences",
                 )
+
+    def _lines(self) -> Iterator[Line]:
+        config, tokenizer = self.config, self.tokenizer
+        for number, text_a, text_b, end in sentence_lines.read(config.input_file, config.encoding):
+            ids_a, ids_b = tokenizer.encode(text_a), tokenizer.encode(text_b or "")
+            special = {"cls_id": tokenizer.cls_token_id, "sep_id": tokenizer.sep_token_id}
+            ids, segments = pack(ids_a, ids_b, max_seq_length=config.max_seq_length, **special)
             self._truncated += packed_length(len(ids_a), len(ids_b)) > config.max_seq_length
             self._empty += len(ids) == 2
             yield Line(number, ids, segments, end)

@@ -70,6 +70,7 @@ def run(config: PretrainingDataConfig) -> Counts:
             filesystem.make_dir(folder)
     files = find_files(config.input_file, "input_file")
     corpus = Corpus(files, config.input_format, config.encoding)
+    corpus.check()
     make = _one_by_one if config.num_workers == 1 else _in_blocks
     with open_records(config.output_files()) as writer:
         counts = Counts()
