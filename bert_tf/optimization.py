@@ -96,6 +96,40 @@ def layerwise_scale(name: str, decay: float, num_hidden_layers: int) -> float:
     return decay**below
 
 
+def google_rate(
+    step: tf.Tensor, peak: float, num_train_steps: int, num_warmup_steps: int
+) -> tf.Tensor:
+    """Return the learning rate of step s = 1, 2, ..., both float32 scalars.
+
+    It is `peak * s / num_warmup_steps` before that many steps are done, and then
+    `peak * (1 - s / num_train_steps)`, a line that the warm-up does not shift. (Google's graph
+    reads `global_step` and raises it in no fixed order; the recorded runs raise it first, so the
+    rate 0 of a step 0 is never used, and the last step has rate 0.)
+    """
+    done = tf.minimum(step, num_train_steps) / num_train_steps
+    rate = peak * (1.0 - done)
+    if not num_warmup_steps:
+        return rate
+    growing = peak * (step / num_warmup_steps)
+    return tf.where(step < num_warmup_steps, growing, rate)
+
+
+def linear_rate(
+    step: tf.Tensor, peak: float, num_train_steps: int, num_warmup_steps: int
+) -> tf.Tensor:
+    """Return that of transformers' `get_linear_schedule_with_warmup`.
+
+    The line starts from the peak after the warm-up; the first step of a warm-up has rate 0.
+    """
+    done = step - 1
+    left = tf.maximum(num_train_steps - done, 0) / max(1, num_train_steps - num_warmup_steps)
+    growing = done / max(1, num_warmup_steps)
+    return peak * tf.where(done < num_warmup_steps, growing, left)
+
+
+LR_SCHEDULES: dict[str, Callable[..., tf.Tensor]] = {"google": google_rate, "linear": linear_rate}
+
+
 def create_optimizer(
     learning_rate: float,
     num_train_steps: int,
@@ -103,6 +137,7 @@ def create_optimizer(
     name: str = "adamw",
     rate_scale: Callable[[str], float] | None = None,
     loss_scaling: bool = False,
+    lr_schedule: str = "google",
 ) -> Optimizer:
     """Google's `create_optimizer`; call it inside `strategy.scope()` where there is a strategy.
 
@@ -113,16 +148,25 @@ def create_optimizer(
       name: a key of `OPTIMIZERS`.
       rate_scale: checkpoint name -> the share of the learning rate that the variable gets.
       loss_scaling: whether gradients are those of a loss that is multiplied by `loss_scale`.
+      lr_schedule: a key of `LR_SCHEDULES`.
 
     Raises:
       ValueError: an unknown name, or no steps.
     """
     if name not in OPTIMIZERS:
         raise ValueError(f"no optimizer is called {name!r}; choose one of {sorted(OPTIMIZERS)}")
+    if lr_schedule not in LR_SCHEDULES:
+        raise ValueError(f"lr_schedule={lr_schedule!r}; choose one of {sorted(LR_SCHEDULES)}")
     if num_train_steps < 1:
         raise ValueError(f"num_train_steps={num_train_steps}; at least one step is needed")
     loss_scale = LossScale() if loss_scaling else None
-    return Optimizer(name, learning_rate, num_train_steps, num_warmup_steps, rate_scale, loss_scale)
+    schedule = functools.partial(
+        LR_SCHEDULES[lr_schedule],
+        peak=learning_rate,
+        num_train_steps=num_train_steps,
+        num_warmup_steps=num_warmup_steps,
+    )
+    return Optimizer(name, schedule, rate_scale, loss_scale)
 
 
 class LossScale:
@@ -160,18 +204,14 @@ class Optimizer:
     def __init__(
         self,
         name: str,
-        learning_rate: float,
-        num_train_steps: int,
-        num_warmup: int,
+        schedule: Callable[[tf.Tensor], tf.Tensor],
         rate_scale: Callable[[str], float] | None,
         loss_scale: LossScale | None,
     ):
         self._rule = OPTIMIZERS[name]
         self._slot_prefix = "lamb" if name == "lamb" else "adam"
         self._rate_scale = rate_scale
-        self._peak = learning_rate
-        self._num_train_steps = num_train_steps
-        self._num_warmup_steps = num_warmup
+        self._schedule = schedule
         self._strategy = tf.distribute.get_strategy()
         with tf.init_scope():
             self.global_step = tf.Variable(0, False, name="global_step", dtype=tf.int64)
@@ -193,20 +233,8 @@ class Optimizer:
 
     @property
     def learning_rate(self) -> tf.Tensor:
-        """Of the step to come, a float32 scalar.
-
-        Step s = 1, 2, ... has `peak * s / num_warmup_steps` before that many steps are done, and
-        then `peak * (1 - s / num_train_steps)`, a line that the warm-up does not shift. (Google's
-        graph reads `global_step` and raises it in no fixed order; the recorded runs raise it
-        first, so the rate 0 of a step 0 is never used, and the last step has rate 0.)
-        """
-        step = tf.cast(self.global_step + 1, tf.float32)
-        done = tf.minimum(step, self._num_train_steps) / self._num_train_steps
-        rate = self._peak * (1.0 - done)
-        if not self._num_warmup_steps:
-            return rate
-        growing = self._peak * (step / self._num_warmup_steps)
-        return tf.where(step < self._num_warmup_steps, growing, rate)
+        """Of the step to come, a float32 scalar."""
+        return self._schedule(tf.cast(self.global_step + 1, tf.float32))
 
     def build(self, variables: Iterable[Variable]) -> None:
         """Makes the slots that are not there yet, all zeros.

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 OPTIMIZER_NAMES = ("adamw", "adamw_bias_corrected", "lamb")
+LR_SCHEDULES = ("google", "linear")
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 TOKENIZATIONS = ("wordpiece", "sentencepiece")
 STRATEGY_NAMES = (
@@ -100,6 +101,13 @@ class TrainingConfig:
         "How gradients become updates: Google's Adam, the same with moments corrected for bias, "
         "or LAMB for large batches.",
         choices=OPTIMIZER_NAMES,
+    )
+    lr_schedule: str = cli_flag(
+        "google",
+        "How the learning rate falls after warm-up: google, on the line from the peak at step 0 to "
+        "0 at the last step, so that a warm-up of a tenth leaves 0.9 of the peak; linear, from the "
+        "peak itself, as Hugging Face's transformers do.",
+        choices=LR_SCHEDULES,
     )
     gradient_accumulation_steps: int = cli_flag(
         1,

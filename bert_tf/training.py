@@ -209,6 +209,7 @@ class Loop:
             config.optimizer,
             lambda name: math.prod(scale(name) for scale in scales),
             loss_scaling=config.precision == "mixed_float16",
+            lr_schedule=config.lr_schedule,
         )
 
     def _new_state(

@@ -12,7 +12,7 @@ import pytest
 
 from bert_tf.data.word_segmentation import SEGMENTERS
 from bert_tf.distribution import STRATEGIES, precision_policy
-from bert_tf.optimization import OPTIMIZERS
+from bert_tf.optimization import LR_SCHEDULES, OPTIMIZERS
 from bert_tf.run_config import RunConfig
 from bert_tf.sentencepiece_tokenization import SentencePieceTokenizer
 from bert_tf.tasks.pretraining_data_config import WORD_SEGMENTERS
@@ -97,6 +97,7 @@ def test_choices_of_flags_are_what_there_is():
     choices = {field.name: field.metadata["choices"] for field in dataclasses.fields(RunConfig)}
     assert choices["distribution_strategy"] == tuple(STRATEGIES)
     assert choices["optimizer"] == tuple(OPTIMIZERS)
+    assert choices["lr_schedule"] == tuple(LR_SCHEDULES)
     assert tuple(SEGMENTERS) == WORD_SEGMENTERS
     kinds = (FullTokenizer, SentencePieceTokenizer)
     assert choices["tokenization"] == tuple(kind.tokenization for kind in kinds)

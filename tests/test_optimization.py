@@ -118,6 +118,20 @@ def test_learning_rate_grows_then_follows_the_unshifted_line():
     assert create_optimizer(1.0, 10, 0).learning_rate.numpy() == pytest.approx(0.9)
 
 
+def test_the_linear_schedule_is_that_of_transformers():
+    def theirs(step, warmup, steps):  # get_linear_schedule_with_warmup, step from 0
+        if step < warmup:
+            return step / max(1, warmup)
+        return max(0.0, (steps - step) / max(1, steps - warmup))
+
+    for warmup in (0, 4, 10):
+        optimizer = create_optimizer(2.0, 10, warmup, lr_schedule="linear")
+        for step in range(12):
+            optimizer.global_step.assign(step)
+            expected = 2.0 * theirs(step, warmup, 10)
+            assert optimizer.learning_rate.numpy() == pytest.approx(expected, abs=1e-6)
+
+
 def test_which_weights_decay():
     layer = "bert/encoder/layer_0/output"
     assert all(map(decayed, [f"{layer}/dense/kernel", "output_weights", "bert/embeddings/x"]))
@@ -181,6 +195,8 @@ def test_a_model_in_bfloat16_is_updated_in_float32():
 def test_what_cannot_work_is_refused():
     with pytest.raises(ValueError, match="no optimizer is called 'adam'; choose one of"):
         create_optimizer(0.1, 10, 0, name="adam")
+    with pytest.raises(ValueError, match="lr_schedule='cosine'; choose one of"):
+        create_optimizer(0.1, 10, 0, lr_schedule="cosine")
     with pytest.raises(ValueError, match="num_train_steps=0"):
         create_optimizer(0.1, 0, 0)
     twins = [tf.Variable(0.0, name="w"), tf.Variable(0.0, name="w")]
