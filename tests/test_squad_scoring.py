@@ -226,6 +226,7 @@ def test_drcd(tmp_path, capsys):
         ('{"q": ["x"]}', (), "predictions.json: question 'q': expected text, not ['x']"),
         ('{"q": "x"}', (), "predictions.json: none of its ids is a question of"),
         ("{", (), "predictions.json:1: not JSON"),
+        ('{"56be4db0acb8001400a502ec": "x"}', ("--scorer=squad2.0",), "v1_input.json: article '"),
         ('{"q": "x"}', ("--null_odds=n.json",), "--null_odds=n.json is for SQuAD 2.0, not for"),
     ],
 )

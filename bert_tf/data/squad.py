@@ -84,7 +84,10 @@ def score_files(
     if not any(question.qas_id in predictions for question in dataset.questions):
         raise ValueError(f"{predictions_file}: none of its ids is a question of {dataset.path}")
     odds = _by_question(null_odds_file, float, "a number") if null_odds_file else None
-    values = scores(dataset, predictions, odds, na_prob_thresh, scorer, predictions_file)
+    try:
+        values = scores(dataset, predictions, odds, na_prob_thresh, scorer, predictions_file)
+    except ValueError as error:
+        raise ValueError(f"{dataset.path}: {error}") from error
     return json.dumps(values, indent=2 if scorer == "squad2.0" else None)
 
 

@@ -116,7 +116,7 @@ def read(path: str, to_train: bool = False) -> Dataset:
     _check_ids(dataset, to_train)
     if numbers:
         logging.warning(
-            "%s: %d numbers were read as text (the first: %s)", path, len(numbers), numbers[0]
+            "%s: numbers read as text: %d (the first: %s)", path, len(numbers), numbers[0]
         )
     _report_misaligned(dataset)
     return dataset
