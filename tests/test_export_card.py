@@ -39,6 +39,25 @@ def section(text, name):
     return re.search(rf"^## {name}\n(.*?)(?=^## |\Z)", text, re.M | re.S)[1]
 
 
+def test_numbers_are_named_in_words():
+    train = {"labels": {"ham": 96}, "truncated_percent": 1.5, "several_answers": 134}
+    metrics = {
+        "data": {"train": train, "warnings": ["a", "b"]},
+        "bad_rows": {"test": 2},
+        "eval_mismatched": {"accuracy": 0.5},
+        "collapsed": None,
+        "results": {"predictions.tsv": {"files": ["/home/me/test.tsv"], "sha256": "ab"}},
+    }
+    assert section(make(run=card.Run(metrics=metrics)), "Metrics").splitlines()[5:-1] == [
+        "| training: examples labelled ham | 96 |",
+        "| training: truncated examples, percent | 1.5 |",
+        "| training: questions of whose answers the first is used | 134 |",
+        "| warnings about the data | a; b |",
+        "| test set: bad rows left out | 2 |",
+        "| development set mismatched: accuracy | 0.5 |",
+    ]
+
+
 def test_a_card_with_a_run(tmp_path):
     exporting.write_run(tmp_path)
     text = make(run=card.read_run(str(tmp_path)))
@@ -49,9 +68,9 @@ def test_a_card_with_a_run(tmp_path):
     assert section(text, "Metrics").splitlines()[3:] == [
         "| what | value |",
         "| --- | --- |",
-        "| task_name | mnli |",
-        "| eval examples | 40 |",
-        "| eval accuracy | 0.975 |",
+        "| task name | mnli |",
+        "| development set: examples | 40 |",
+        "| development set: accuracy | 0.975 |",
         "",
     ]
     made = section(text, "How it was made")

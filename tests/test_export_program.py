@@ -73,7 +73,7 @@ def test_a_run_is_exported_with_what_it_noted(arguments, tmp_path, capsys):
     wanted = python_probabilities(Classifier(**arguments), "the fox", "dog")
     np.testing.assert_allclose(answer["probabilities"][0], wanted, atol=1e-5)
     card = (folder / "README.md").read_text()
-    assert card.startswith("# mnli:") and "eval accuracy | 0.975" in card and "ab" * 32 in card
+    assert card.startswith("# mnli:") and "set: accuracy | 0.975" in card and "ab" * 32 in card
 
 
 def test_googles_checkpoint_needs_labels_and_length(bare, arguments):

@@ -180,6 +180,8 @@ def test_whole_run(whole):
     assert written["metrics"] == metrics
     assert metrics["train"]["examples"] == 49 and metrics["train"]["steps"] == 6
     assert metrics["train"]["tokens_per_second"] > 0
+    page = Path(written["report"]).read_text(encoding="utf-8")
+    assert "masked_lm_loss <strong>" in page and "Curves</h2>" in page
     dev = metrics["eval"]
     assert dev["examples"] == 20
     assert dev["perplexity"] == pytest.approx(math.exp(dev["masked_lm_loss"]))

@@ -112,6 +112,9 @@ def test_it_learns_and_its_scores_are_those_of_its_predictions(trained):
     values = dict(line.split(" = ") for line in lines)
     assert float(values["f1"]) == scores["f1"]
     assert int(values["global_step"]) == result["metrics"]["global_step"]
+    page = Path(result["report"]).read_text(encoding="utf-8")
+    assert f"f1 <strong>{scores['f1']:.4f}</strong>" in page.partition("<nav")[0]
+    assert "Answers</h2>" in page and result["metrics"]["collapsed"] is None
 
 
 def test_google_files(trained):

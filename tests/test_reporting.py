@@ -16,22 +16,26 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.calibration import calibration_curve
 
-from bert_tf.data.examples import InputExample
-from bert_tf.reporting import RunReport, events, measures, render
+from bert_tf.reporting import Predictions, RunReport, events, measures, parts, render
+from bert_tf.reporting.parts import Text
+from bert_tf.reporting.predictions import labels_of_words
 
 HOSTILE = '<script>document.title="ran"</script><img src="http://example.com/x.png"> & "q"'
 CHINESE = "这个周末适合去公园散步。"
 
 
 def examples(count, text=CHINESE, second=None):
-    return [
-        InputExample(f"dev-{i}", f"{text} {i}", second, "", "data/dev.tsv", i + 2)
-        for i in range(count)
-    ]
+    """The columns of as many examples."""
+    columns = {
+        "place": [f"data/dev.tsv:{i + 2}" for i in range(count)],
+        "id": [f"dev-{i}" for i in range(count)],
+        "text": [Text.of(f"{text} {i}") for i in range(count)],
+    }
+    return columns | ({"second text": [Text.of(second)] * count} if second else {})
 
 
-def made_up(task_type, rows=300, count=2, **changes):
-    """A report on random predictions that are mostly right."""
+def predictions(task_type, rows=300, count=2, **changes):
+    """Random ones that are mostly right."""
     rng = np.random.default_rng(3)
     if task_type == "regression":
         count = 0
@@ -43,17 +47,27 @@ def made_up(task_type, rows=300, count=2, **changes):
         outputs = (1 / (1 + np.exp(-scores))).astype(np.float32)
     else:
         expected = rng.integers(count, size=rows)
-        scores = np.exp(rng.normal(0, 1, (rows, count)) + 3 * np.eye(count)[expected])
+        scores = np.exp(rng.normal(0, 1, (rows, count)) + np.eye(count)[expected])
         outputs = (scores / scores.sum(1, keepdims=True)).astype(np.float32)
+    values = {
+        "task_type": task_type,
+        "labels": [f"类 {i}" for i in range(count)],
+        "columns": examples(rows),
+        "expected": expected,
+        "outputs": outputs,
+    }
+    return Predictions(**values | changes)
+
+
+def made_up(details, **changes):
+    """A report on predictions."""
     steps = range(1, 901)
     values = {
         "title": "demo",
-        "task_type": task_type,
-        "labels": [f"类 {i}" for i in range(count)],
-        "examples": examples(rows),
-        "expected": expected,
-        "outputs": outputs,
-        "metrics": {"eval": {"eval_loss": np.float32(0.5), "examples": rows}},
+        "score": ("accuracy", 0.8125),
+        "warnings": ["3 texts of dev are in train too"],
+        "details": details.sections(),
+        "metrics": {"eval": {"eval_loss": np.float32(0.5), "examples": 300}, "best": None},
         "curves": {
             "loss": {step: 1 / step for step in steps},
             "learning_rate": {step: 1e-5 * (1 - step / 900) for step in steps},
@@ -62,7 +76,6 @@ def made_up(task_type, rows=300, count=2, **changes):
         "flags": {"learning_rate": 5e-5, "init_checkpoint": None, "do_eval": True},
         "versions": {"tensorflow": "2.21.0"},
         "fingerprints": {"the training data": "ab" * 32},
-        "data_report": "4,000 rows, 1.2% truncated",
     }
     return RunReport(**values | changes)
 
@@ -158,12 +171,12 @@ def test_scores_of_a_multilabel_task():
 
 
 def test_losses():
-    two = made_up("classification", 2, expected=np.array([0, 1]), outputs=np.eye(2)[[0, 0]])
+    two = predictions("classification", 2, expected=np.array([0, 1]), outputs=np.eye(2)[[0, 0]])
     assert two.losses[0] == 0 and np.isfinite(two.losses[1]) and two.losses[1] > 700
-    numbers = made_up("regression", 2, expected=np.array([1.0, 2]), outputs=np.array([1.0, 4]))
+    numbers = predictions("regression", 2, expected=np.array([1.0, 2]), outputs=np.array([1.0, 4]))
     assert numbers.losses.tolist() == [0, 4]
     outputs = np.array([[0.5, 0.25]])
-    both = made_up("multilabel", 1, expected=np.array([[1, 0]]), outputs=outputs)
+    both = predictions("multilabel", 1, expected=np.array([[1, 0]]), outputs=outputs)
     assert both.losses == pytest.approx(-(np.log(0.5) + np.log(0.75)) / 2)
 
 
@@ -179,11 +192,14 @@ KINDS = {
 
 @pytest.fixture(scope="module")
 def pages():
-    return {name: render(made_up(kind, count=count)) for name, (kind, count) in KINDS.items()}
+    return {
+        name: render(made_up(predictions(kind, count=count)))
+        for name, (kind, count) in KINDS.items()
+    }
 
 
 def test_tables_hold_the_numbers(pages):
-    report, page = made_up("classification"), Page(pages["two"])
+    report, page = predictions("classification"), Page(pages["two"])
     (header, *rows), right = page.tables["Rows: true label; columns: predicted"], 0
     assert header == ["true \\ predicted", "类 0", "类 1"]
     for i, (label, *cells) in enumerate(rows):
@@ -196,14 +212,18 @@ def test_tables_hold_the_numbers(pages):
     assert ["eval.eval_loss", "0.5000"] in page.tables["Every number of the run"]
     assert ["learning_rate", "5e-05"] in page.tables["What the run was told"]
     assert ["do_eval", "true"] in page.tables["What the run was told"]
-    assert "4,000 rows, 1.2% truncated" in pages["two"]
+    assert all(all(row) for row in page.tables["What the run was told"])
+    assert len(page.tables["Every number of the run"]) == 3  # nothing of what is not there
     assert "Expected calibration error: 0." in pages["two"] and "(15 bins" in pages["two"]
 
 
 def test_worst_errors_are_the_highest_losses_with_their_places(pages):
-    report = made_up("classification")
-    _, *rows = Page(pages["two"]).tables["Highest loss first"]
-    worst = np.argsort(-report.losses)[:20]
+    report = predictions("classification")
+    _, *rows = Page(pages["two"]).tables["Worst first"]
+    wrong = report.predicted != report.expected
+    worst = np.argsort(-np.where(wrong, report.losses, 0))[:20]
+    assert len(rows) == 20 and wrong[worst].all()
+    assert f"The 20 worst of {wrong.sum()} examples that are predicted wrongly" in pages["two"]
     assert [row[0] for row in rows] == [f"data/dev.tsv:{i + 2}" for i in worst]
     assert [row[2] for row in rows] == [f"{CHINESE} {i}" for i in worst]
     assert [row[3] for row in rows] == [report.labels[report.expected[i]] for i in worst]
@@ -224,13 +244,45 @@ def test_what_each_kind_of_task_shows(pages):
 
 
 def test_evaluation_alone_has_no_curves():
-    page = Page(render(made_up("classification", curves={}, flags={}, data_report="")))
-    assert "Curves" not in page.headings and "Data report" not in page.headings
+    page = Page(render(made_up(predictions("classification"), curves={}, flags={})))
+    assert "Curves" not in page.headings and "Flags" not in page.headings
+
+
+def test_the_score_and_the_warnings_stand_at_the_top(pages):
+    top = pages["two"].partition("<nav")[0]
+    assert "accuracy <strong>0.8125</strong>" in top
+    assert '<li dir="auto">3 texts of dev are in train too</li>' in top
+
+
+def test_no_heading_stands_there_twice(pages):
+    for page in map(Page, pages.values()):
+        headings = [*page.headings, *page.tables]
+        assert len(headings) == len(set(headings))
+
+
+def test_where_nothing_is_wrong_there_are_no_errors_and_no_empty_bins():
+    right = predictions("classification", 40, expected=np.arange(40) % 2)
+    right = dataclasses.replace(right, outputs=np.eye(2)[right.expected] * 0.9 + 0.05)
+    page = Page(render(made_up(right)))
+    assert "Worst errors" not in page.headings
+    assert [row[1] for row in page.tables["Reliability by bin"]] == ["count", "40"]
+
+
+def test_a_program_without_classes_has_a_page_of_what_it_has():
+    words = labels_of_words(["N", "V"], np.array([0, 1, 1]), np.array([0, 1, 0]))
+    errors = parts.worst_errors(
+        "answers.", ["id", "text"], [0, 0.5, 1], lambda i: [i, Text.of("x")]
+    )
+    page = Page(render(RunReport(title="tags", details=[*words, *errors])))
+    assert page.headings == ["Labels", "Confusion matrix", "Worst errors"]
+    assert page.tables["Rows: true label; columns: predicted"][2] == ["V", "1", "1"]
+    assert [row[0] for row in page.tables["Worst first"]] == ["id", "2", "1"]
+    assert Page(render(RunReport(title="only a title"))).headings == []
 
 
 def test_the_same_report_is_the_same_bytes(pages):
     for name, (kind, count) in KINDS.items():
-        assert render(made_up(kind, count=count)) == pages[name]
+        assert render(made_up(predictions(kind, count=count))) == pages[name]
 
 
 def test_nothing_is_fetched_and_nothing_can_run(pages):
@@ -254,25 +306,30 @@ def test_nothing_is_fetched_and_nothing_can_run(pages):
 
 
 def test_texts_of_strangers_are_only_text():
-    report = made_up(
+    details = predictions(
         "classification",
-        title=HOSTILE,
         labels=[HOSTILE, "</table>"],
-        examples=examples(300, HOSTILE, second="<b>second</b>"),
-        metrics={HOSTILE: HOSTILE},
-        data_report=HOSTILE,
+        columns=examples(300, HOSTILE, second="<b>second</b>"),
     )
-    source = render(report)
+    source = render(
+        made_up(
+            details,
+            title=HOSTILE,
+            score=(HOSTILE, 1.0),
+            warnings=[HOSTILE],
+            metrics={HOSTILE: HOSTILE},
+        )
+    )
     page = Page(source)
     assert "script" not in page.tags and "b" not in page.tags
     assert len(page.images) == 4  # ours
-    assert page.tables["Highest loss first"][1][2].startswith(HOSTILE)
-    assert page.tables["Highest loss first"][1][3] == "<b>second</b>"
+    assert page.tables["Worst first"][1][2].startswith(HOSTILE)
+    assert page.tables["Worst first"][1][3] == "<b>second</b>"
 
 
 def test_half_a_surrogate_pair_and_a_long_text_can_be_written():
     texts = examples(300, "\ud83d" + "长" * 1000)
-    source = render(made_up("classification", examples=texts))
+    source = render(made_up(predictions("classification", columns=texts)))
     assert "\\ud83d" in source.encode("utf-8").decode("utf-8")
     assert "长" * 299 in source and "长" * 300 not in source
     assert re.search(r"… and 70\d more characters", source)
@@ -280,18 +337,22 @@ def test_half_a_surrogate_pair_and_a_long_text_can_be_written():
 
 def test_parts_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match=r"outputs of shape \[300, 2\], not \[300, 3\]"):
-        made_up("classification", outputs=np.zeros((300, 3)))
+        predictions("classification", outputs=np.zeros((300, 3)))
     with pytest.raises(ValueError, match="at least one example"):
-        made_up("regression", rows=0)
+        predictions("regression", rows=0)
     with pytest.raises(ValueError, match="not finite"):
-        made_up("regression", outputs=np.full(300, np.nan))
+        predictions("regression", outputs=np.full(300, np.nan))
     with pytest.raises(ValueError, match="there are classification, regression, multilabel"):
-        dataclasses.replace(made_up("regression"), task_type="spans")
+        dataclasses.replace(predictions("regression"), task_type="spans")
 
 
 @pytest.mark.parametrize("kind", ["classification", "multilabel", "regression"])
 def test_one_example_is_enough(kind):
-    assert "Worst errors" in Page(render(made_up(kind, rows=1))).headings
+    outputs = {"classification": [[0.75, 0.25]], "multilabel": [[0.75, 0.25]], "regression": [2.0]}
+    expected = {"classification": [1], "multilabel": [[0, 0]], "regression": [1.0]}
+    values = {"outputs": np.array(outputs[kind]), "expected": np.array(expected[kind])}
+    page = Page(render(made_up(predictions(kind, rows=1, **values))))
+    assert len(page.tables["Worst first"]) == 2
 
 
 def test_importing_draws_nothing():
@@ -375,8 +436,8 @@ frame.onload = () => {
 @pytest.mark.parametrize("name", KINDS)
 def test_a_browser_shows_it(name, tmp_path):
     kind, count = KINDS[name]
-    report = made_up(kind, count=count, title=HOSTILE, examples=examples(300, HOSTILE, CHINESE))
-    page = render(report)
+    details = predictions(kind, count=count, columns=examples(300, HOSTILE, CHINESE))
+    page = render(made_up(details, title=HOSTILE))
     probe = PROBE % base64.b64encode(page.encode()).decode()
     dom = chromium(tmp_path, probe, "--dump-dom", "--virtual-time-budget=5000")
     text = re.search(r"<pre>(.*?)</pre>", dom, re.DOTALL)[1]

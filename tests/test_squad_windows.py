@@ -160,6 +160,9 @@ def test_answers_that_the_passage_lacks_are_dropped(
 def test_several_answers_or_none(chinese_tokenizer):
     two = ask("Oslo is big.", Answer("Oslo", 0), Answer("big", 8))
     windows, counts = train(two, chinese_tokenizer)
+    assert str(counts) == (
+        "1 questions to train on, 1 have several answers, of which the first is used"
+    )
     assert counts.several_answers == 1 and labelled_pieces(windows)[2] == "Oslo"
     with pytest.raises(ValueError, match="question 'q': .* exactly 1 answer, not 2"):
         train(two, chinese_tokenizer, google_exact=True)

@@ -133,6 +133,17 @@ def test_evaluation_file(trained):
         assert float(values[f"eval_{name}"]) == scores[name]
     assert float(values["eval_WHO_f1"]) == scores["types"]["WHO"]["f1"]
     assert int(values["global_step"]) == result["metrics"]["train"]["steps"]
+    tested = Path(result["eval_results_test"]).read_text()  # the test file has tags
+    assert f"eval_f1 = {result['metrics']['predict']['f1']}\n" in tested
+
+
+def test_the_report(trained):
+    _, result = trained
+    page = Path(result["report"]).read_text(encoding="utf-8")
+    top, _, rest = page.partition("<nav")
+    assert f"f1 <strong>{result['metrics']['eval']['f1']:.4f}</strong>" in top
+    assert result["metrics"]["collapsed"] is None and "collapsed" not in top
+    assert "Entities</h2>" in rest and "Curves</h2>" in rest
 
 
 def test_what_lies_beside_the_weights(trained):

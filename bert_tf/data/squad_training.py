@@ -43,6 +43,19 @@ class TrainingCounts:
     moved: int = 0
     dropped: int = 0
 
+    def __str__(self) -> str:
+        parts = [f"{self.used:,} questions to train on"]
+        for number, what in (
+            (self.impossible, "have no answer"),
+            (self.several_answers, "have several answers, of which the first is used"),
+            (self.moved, "have their answer beside the place that the file gives"),
+        ):
+            if number:
+                parts.append(f"{number:,} {what}")
+        if self.dropped:
+            parts.append(f"{self.dropped:,} left out, as the passage lacks their answer")
+        return ", ".join(parts)
+
 
 def training_windows(
     dataset: Dataset,

@@ -142,9 +142,9 @@ def _data(run: Run) -> Iterator[str]:
 
 def _metrics(metrics: Mapping[str, Any]) -> Iterator[str]:
     yield "## Metrics"
-    rows = list(_leaves(metrics))
+    rows = [(_in_words(path), value) for path, value in _leaves(metrics)]
     if rows:
-        yield "From metrics.json of the run; those of `eval` were measured on its development set."
+        yield "From metrics.json of the run."
         yield _table(("what", "value"), rows)
     else:
         yield "None was found beside the weights."
@@ -168,12 +168,56 @@ def _precision(measured: Measured | None) -> Iterator[str]:
     yield f"The largest difference between two outputs is {measured.largest_difference:.4f}."
 
 
-def _leaves(value: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+def _leaves(value: Mapping[str, Any], above: tuple[str, ...] = ()) -> Iterator[tuple[Any, Any]]:
+    """`{"eval": {"loss": 1}}` -> `(("eval", "loss"), 1)`, without what is not there."""
     for name, inner in value.items():
+        path = (*above, name)
+        if path == ("results",):  # names of files on the machine of the training
+            continue
         if isinstance(inner, Mapping):
-            yield from _leaves(inner, f"{above}{name} ")
-        else:
-            yield above + name, inner
+            yield from _leaves(inner, path)
+        elif inner is not None and inner != []:
+            yield path, "; ".join(map(str, inner)) if isinstance(inner, list) else inner
+
+
+# What metrics.json calls the parts of a run, and counters whose names say too little.
+_PARTS = {
+    "train": "training",
+    "dev": "development set",
+    "eval": "development set",
+    "test": "test set",
+    "predict": "test set",
+}
+_COUNTERS = {
+    "truncated_percent": "truncated examples, percent",
+    "cut_pieces": "pieces cut off",
+    "unknown_percent": "unknown pieces, percent",
+    "repeated": "examples that repeat the texts of another",
+    "used": "questions trained on",
+    "impossible": "questions without an answer",
+    "several_answers": "questions of whose answers the first is used",
+    "moved": "answers found beside the place in the file",
+    "dropped": "questions left out, as the passage lacks their answer",
+    "warnings": "warnings about the data",
+}
+
+
+def _in_words(path: tuple[str, ...]) -> str:
+    """`("data", "train", "labels", "ham")` -> `training: examples labelled ham`."""
+    names = list(path)
+    if names[0] == "bad_rows":
+        names.append("bad_rows_left_out")
+    if names[0] in ("data", "bad_rows"):
+        del names[0]
+    first, *rest = names
+    part, _, suffix = first.partition("_")
+    if rest and part in _PARTS:
+        first = f"{_PARTS[part]} {suffix}".rstrip()
+    if rest[:-1] == ["labels"]:
+        rest = [f"examples labelled {rest[-1]}"]
+    else:
+        first, *rest = (_COUNTERS.get(name, name.replace("_", " ")) for name in (first, *rest))
+    return f"{first}: {', '.join(rest)}" if rest else first
 
 
 def _limits(card: Card) -> Iterator[str]:

@@ -34,7 +34,6 @@ from bert_tf.tasks.classification_config import ClassificationConfig
 from bert_tf.tasks.evaluated import Evaluated, collapse
 from bert_tf.tasks.feature_files import FeatureFile
 from bert_tf.tasks.program import Program, Scores
-from bert_tf.tasks.run_report import write_report
 from bert_tf.tasks.seeds import run_seeds
 from bert_tf.training import Objective
 
@@ -229,6 +228,15 @@ class Classifier(Program[ClassificationConfig]):
             if split == "dev":
                 self._look_closer(evaluated)
 
+    def _look_closer(self, evaluated: Evaluated) -> None:
+        """Find out whether the model has learnt anything, and what the report says of it."""
+        if self.task.problem_type == "classification":
+            self.tell_collapse(
+                collapse(evaluated), "--restart_on_collapse tries the next seed by itself."
+            )
+        self.findings.evaluated = f"{len(evaluated.examples):,} development examples"
+        self.findings.details = evaluated.sections(self.task)
+
     def _write_scores(self, split: str, suffix: str, evaluated: Evaluated) -> None:
         """Write and print `eval_results<suffix>.txt`."""
         step = {"global_step": self.metrics["global_step"]}
@@ -236,21 +244,6 @@ class Classifier(Program[ClassificationConfig]):
         read = _files(evaluated.examples)
         self.write(f"eval_results{suffix}", f"eval_results{suffix}.txt", text, read)
         print(f"***** Eval results{suffix} *****\n{text}", end="", flush=True)
-
-    def _look_closer(self, evaluated: Evaluated) -> None:
-        """Whether the model has learnt anything; and the report."""
-        if self.task.problem_type == "classification":
-            reason = collapse(evaluated)
-            self.metrics["collapsed"] = reason
-            if reason:
-                print(
-                    f"The run has collapsed: {reason}. Another --random_seed, a smaller "
-                    "--learning_rate or a longer --warmup_proportion may help; "
-                    "--restart_on_collapse tries the next seed by itself.",
-                    flush=True,
-                )
-        path = write_report(self.config, self.run_dir, self.task, evaluated, self.metrics)
-        self.written["report"] = path
 
     # --------------------------------------------------------------------------- prediction
 

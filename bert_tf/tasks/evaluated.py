@@ -13,6 +13,8 @@ import numpy as np
 
 from bert_tf.data.examples import InputExample, SentenceTask
 from bert_tf.metrics import MULTILABEL_THRESHOLD
+from bert_tf.reporting import Predictions
+from bert_tf.reporting.parts import Section, Text
 
 _NEAR = 0.99  # a loss above this share of the prior's has learnt nothing worth the name
 
@@ -64,6 +66,23 @@ class Evaluated:
         if task.problem_type == "classification":
             names = ["accuracy", task.metric.primary]
         return {f"eval_{name}": np.float32(scores[name]) for name in names} | self._losses()
+
+    def sections(self, task: SentenceTask) -> list[Section]:
+        """Return what the report says of the outputs."""
+        columns: dict[str, list[Any]] = {
+            "place": [f"{e.file}:{e.line}" for e in self.examples],
+            "id": [e.guid for e in self.examples],
+            "text": [Text.of(e.text_a) for e in self.examples],
+        }
+        if any(e.text_b for e in self.examples):
+            columns["second text"] = [Text.of(e.text_b or "") for e in self.examples]
+        return Predictions(
+            task_type=task.problem_type,
+            labels=self.labels,
+            columns=columns,
+            expected=self.truth(task),
+            outputs=self.outputs[:, 0] if task.regression else self.outputs,
+        ).sections()
 
     def _losses(self) -> dict[str, np.float32]:
         """The mean, and the mean over batches, in which a short last batch weighs as much."""

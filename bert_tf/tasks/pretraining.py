@@ -40,7 +40,7 @@ def run(config: PretrainingConfig) -> dict[str, Any]:
 
     Returns:
       What was written: `metrics` (the content of metrics.json), and the paths `final_model`,
-      `eval_results`, `export`, each where it was made.
+      `eval_results`, `report`, `export`, each where it was made.
 
     Raises:
       ValueError: flags, files or checkpoint that do not fit together; the message says how to
@@ -222,6 +222,12 @@ class Pretraining(Program[PretrainingConfig]):
         scores = self._scores()
         step = self.metrics["global_step"]
         self.metrics["eval"] = {"examples": len(self._eval_rows)} | scores
+        self.findings.evaluated = f"{len(self._eval_rows):,} rows"
+        if scores["masked_lm_loss"] >= scores["unigram_entropy"]:
+            self.findings.warnings.append(
+                f"the masked_lm_loss is not below {scores['unigram_entropy']:.4f}, which knowing "
+                "only how frequent each piece is gives"
+            )
         names = _GOOGLES + (_GOOGLES_OF_PAIRS if self.config.next_sentence else ())
         googles = {name: np.float32(scores[name]) for name in names}
         text = result_files.eval_results(googles | {"global_step": step})

@@ -6,6 +6,7 @@ class does the rest, and writes into output_dir
     model.ckpt-N    training checkpoints; `final_model/` the weights alone, with their description
     run.json        what training depends on
     metrics.json    every number of the run
+    report.html     the run on one page
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from bert_tf.data.records import RecordFile
 from bert_tf.distribution import Replicas
 from bert_tf.export.finetuned import run_dir
 from bert_tf.run_config import TrainingConfig
-from bert_tf.tasks import pretrained
+from bert_tf.tasks import pretrained, run_report
 from bert_tf.tokenization import Tokenizer
 
 join = tf.io.gfile.join
@@ -51,6 +52,7 @@ class Program(ABC, Generic[Config]):
       bert_config, tokenizer, model: the parts that flags and `source` choose.
       labels: names in the order of the model's outputs, where it has any.
       metrics: what becomes metrics.json.
+      findings: what report.html says beside that.
       written: name -> path, of what was made.
     """
 
@@ -81,6 +83,7 @@ class Program(ABC, Generic[Config]):
         self._made: dict[Any, Any] = {}
         self.labels: list[str] = []
         self.metrics: dict[str, Any] = {}
+        self.findings = run_report.Findings()
         self.written: dict[str, Any] = {}
         self.prepare()
         self.bert_config: BertConfig
@@ -177,12 +180,38 @@ class Program(ABC, Generic[Config]):
             if config.do_predict:
                 self.predict()
         metrics = run_folder.merge_json(self.path(run_folder.METRICS_FILE), self.metrics)
+        if self.replicas.is_chief and (config.do_eval or "train" in self.metrics):
+            self._report(metrics)
         if config.export_dir and self.replicas.is_chief:
             self.export()  # whose card tells the metrics
         if self.replicas.is_chief:
             for name, path in self.written.items():
                 print(f"{name}: {path}", flush=True)
         return self.written | {"metrics": metrics}
+
+    def tell_collapse(self, reason: str | None, remedy: str = "") -> None:
+        """Note in metrics.json why the model has collapsed, or that it has not; and say it."""
+        self.metrics["collapsed"] = reason
+        if reason:
+            self.findings.warnings.append(f"the run has collapsed: {reason}")
+            print(
+                f"The run has collapsed: {reason}. Another --random_seed, a smaller "
+                f"--learning_rate or a longer --warmup_proportion may help. {remedy}".rstrip(),
+                flush=True,
+            )
+
+    def _report(self, metrics: Mapping[str, Any]) -> None:
+        """Write report.html; `metrics` is the content of metrics.json."""
+        page = run_report.page(
+            self.config,
+            self.run_dir,
+            metrics.get("task_name") or self.description()["task_type"],
+            self.decisive,
+            self.findings,
+            metrics,
+        )
+        evaluated = metrics.get(run_folder.RESULTS, {}).get("eval_results.txt", {})
+        self.write("report", "report.html", page, evaluated.get("files", ()))
 
     def train(self) -> None:
         config = self.config
@@ -294,12 +323,12 @@ class Program(ABC, Generic[Config]):
         """Of a file in output_dir."""
         return join(self.config.output_dir, file)
 
-    def write(self, name: str, file: str, text: str, read: Sequence[str]) -> None:
+    def write(self, name: str, file: str, text: str, read: Sequence[str] = ()) -> None:
         """Write a result file into output_dir and note it in `written`.
 
         Args:
-          read: the files that the result is made from. The result of other files is kept under
-            another name.
+          read: the files that the result is made from, if any. The result of other files is kept
+            under another name.
         """
         self.written[name] = self.path(file)
         run_folder.claim_result(self.config.output_dir, file, read)

@@ -32,7 +32,7 @@ from bert_tf.export import export_model
 from bert_tf.export import question_answering as export_question_answering
 from bert_tf.export.precision import DevSet
 from bert_tf.graph_sentencepiece_offsets import check_offsets
-from bert_tf.tasks import objectives, pretrained, result_files
+from bert_tf.tasks import objectives, pretrained, question_answering_report, result_files
 from bert_tf.tasks.program import Program, Scores, join
 from bert_tf.tasks.question_answering_config import QuestionAnsweringConfig
 from bert_tf.training import Objective
@@ -45,8 +45,8 @@ def run(config: QuestionAnsweringConfig) -> dict[str, Any]:
 
     Returns:
       What was written: `metrics` (the content of metrics.json), and the paths `final_model`,
-      `eval_results`, `predictions`, `nbest_predictions`, `null_odds`, `export`, each where it was
-      made.
+      `eval_results`, `report`, `predictions`, `nbest_predictions`, `null_odds`, `export`, each
+      where it was made.
 
     Raises:
       ValueError: flags, files or checkpoint that do not fit together; the message says how to
@@ -127,7 +127,7 @@ class QuestionAnswering(Program[QuestionAnsweringConfig]):
             config.version_2_with_negative,
         )
         numbers = dataclasses.asdict(counts) | {"windows": len(windows)}
-        print("train: " + ", ".join(f"{n} {name}" for name, n in numbers.items()), flush=True)
+        print(f"train: {counts}; {len(windows):,} windows of their passages", flush=True)
         self.metrics.setdefault("data", {})["train"] = numbers
         epoch = counts.used if config.epoch_unit == "questions" else len(windows)
         if epoch < len(windows):
@@ -223,6 +223,14 @@ class QuestionAnswering(Program[QuestionAnsweringConfig]):
         counts = {"examples": len(self.config.predict_set.questions), "windows": len(self._windows)}
         self.metrics["eval"] = counts | scores
         text = result_files.eval_results(scores | {"global_step": self.metrics["global_step"]})
+        dataset, answers = (
+            self.config.predict_set,
+            self._answers(self._final_logits, self.threshold),
+        )
+        predictions = answers.predictions
+        self.tell_collapse(question_answering_report.collapse(dataset, predictions))
+        self.findings.evaluated = f"{len(dataset.questions):,} questions"
+        self.findings.details = question_answering_report.sections(dataset, predictions, scores)
         self.write("eval_results", "eval_results.txt", text, [self.config.predict_file])
         print(f"***** Eval results *****\n{text}", end="", flush=True)
 

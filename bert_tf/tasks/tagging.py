@@ -30,7 +30,7 @@ from bert_tf.export import export_model
 from bert_tf.export import tagging as export_tagging
 from bert_tf.export.precision import DevSet
 from bert_tf.graph_sentencepiece_offsets import check_offsets
-from bert_tf.tasks import objectives, result_files
+from bert_tf.tasks import objectives, result_files, tagging_report
 from bert_tf.tasks.program import Program, Scores
 from bert_tf.tasks.tagging_config import TaggingConfig
 from bert_tf.training import Objective
@@ -41,7 +41,7 @@ def run(config: TaggingConfig) -> dict[str, Any]:
 
     Returns:
       What was written: `metrics` (the content of metrics.json), and the paths `final_model`,
-      `eval_results`, `predictions`, `export`, each where it was made.
+      `eval_results`, `report`, `predictions`, `export`, each where it was made.
 
     Raises:
       ValueError: flags, files or checkpoint that do not fit together; the message says how to
@@ -206,7 +206,11 @@ class Tagger(Program[TaggingConfig]):
         return self._file(split).scores(tagged.labels) | {"loss": tagged.loss}
 
     def evaluate(self) -> None:
-        scores = self._scores("dev", self._tagged("dev", self.config.eval_batch_size))
+        file, tagged = self._file("dev"), self._tagged("dev", self.config.eval_batch_size)
+        scores = self._scores("dev", tagged)
+        self.tell_collapse(tagging_report.collapse(file, tagged.labels))
+        self.findings.evaluated = f"{len(file.examples):,} development sentences"
+        self.findings.details = tagging_report.sections(file, tagged.labels, scores)
         self.metrics["eval"] = {"sentences": len(self._file("dev").examples)} | scores
         self._write_scores("dev", "", scores)
 
