@@ -153,10 +153,12 @@ def test_by_length_or_all_padded_it_is_the_same(extract):
     np.testing.assert_allclose(*(numbers(b.decode()) for b in bytes_of), atol=5e-6)
 
 
-def test_a_window_is_no_boundary(extract, monkeypatch):
+def test_a_window_is_no_boundary(extract, monkeypatch, capsys):
     whole = extract().read_bytes()
+    assert "is replaced" not in capsys.readouterr().out
     monkeypatch.setattr(feature_extraction, "_WINDOW_BYTES", 1)
     cut = extract()
+    assert f"--output_file={cut} is there and is replaced" in capsys.readouterr().out
     np.testing.assert_allclose(numbers(cut.read_text()), numbers(whole.decode()), atol=5e-6)
 
 
