@@ -223,16 +223,17 @@ class QuestionAnswering(Program[QuestionAnsweringConfig]):
         counts = {"examples": len(self.config.predict_set.questions), "windows": len(self._windows)}
         self.metrics["eval"] = counts | scores
         text = result_files.eval_results(scores | {"global_step": self.metrics["global_step"]})
-        dataset, answers = (
-            self.config.predict_set,
-            self._answers(self._final_logits, self.threshold),
-        )
-        predictions = answers.predictions
+        self.write("eval_results", "eval_results.txt", text, [self.config.predict_file])
+        print(f"***** Eval results *****\n{text}", end="", flush=True)
+        self._look_closer(scores)
+
+    def _look_closer(self, scores: Mapping[str, float]) -> None:
+        """Find out whether the model has learnt anything, and what the report says of it."""
+        dataset = self.config.predict_set
+        predictions = self._answers(self._final_logits, self.threshold).predictions
         self.tell_collapse(question_answering_report.collapse(dataset, predictions))
         self.findings.evaluated = f"{len(dataset.questions):,} questions"
         self.findings.details = question_answering_report.sections(dataset, predictions, scores)
-        self.write("eval_results", "eval_results.txt", text, [self.config.predict_file])
-        print(f"***** Eval results *****\n{text}", end="", flush=True)
 
     def _save_threshold(self) -> None:
         """Into the descriptions of the models of this run."""

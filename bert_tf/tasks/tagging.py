@@ -208,11 +208,11 @@ class Tagger(Program[TaggingConfig]):
     def evaluate(self) -> None:
         file, tagged = self._file("dev"), self._tagged("dev", self.config.eval_batch_size)
         scores = self._scores("dev", tagged)
+        self.metrics["eval"] = {"sentences": len(file.examples)} | scores
+        self._write_scores("dev", "", scores)
         self.tell_collapse(tagging_report.collapse(file, tagged.labels))
         self.findings.evaluated = f"{len(file.examples):,} development sentences"
         self.findings.details = tagging_report.sections(file, tagged.labels, scores)
-        self.metrics["eval"] = {"sentences": len(self._file("dev").examples)} | scores
-        self._write_scores("dev", "", scores)
 
     def _write_scores(self, split: str, suffix: str, scores: Mapping[str, Any]) -> None:
         """Write and print `eval_results<suffix>.txt`."""
