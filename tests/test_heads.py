@@ -1,6 +1,9 @@
 """The heads against outputs recorded from Google's code."""
 
 import dataclasses
+import importlib
+import subprocess
+import sys
 
 import keras
 import numpy as np
@@ -8,6 +11,7 @@ import pytest
 import tensorflow as tf
 from test_modeling import INPUTS, close, load_golden, restore
 
+import bert_tf
 from bert_tf import crf, heads
 from bert_tf.modeling import BertModel, checkpoint_name
 
@@ -100,6 +104,35 @@ def test_inputs_are_known_by_their_names():
     close(model.predict(named, verbose=0)["logits"], model(inputs)["logits"], atol=1e-6)
     with pytest.raises(ValueError, match="the input 'label_ids' is not known; use input_ids"):
         model({**inputs, "label_ids": arrays["input_ids"]})
+
+
+def test_importing_the_package_is_enough_to_load_a_model(tmp_path):
+    config, arrays, _ = load_golden("gelu")
+    model = heads.tagger(config, 3, use_crf=True)
+    heads.pretraining(config).save(tmp_path / "pretraining.keras")
+    model.save(tmp_path / "tagger.keras")
+    inputs = {name: arrays[name] for name in INPUTS}
+    np.savez(tmp_path / "inputs.npz", **inputs)
+    code = f"""
+import sys
+import bert_tf
+assert not {{"keras", "tensorflow", "numpy"}} & set(sys.modules)
+import keras, numpy
+keras.saving.load_model({str(tmp_path / "pretraining.keras")!r})
+model = keras.saving.load_model({str(tmp_path / "tagger.keras")!r})
+inputs = dict(numpy.load({str(tmp_path / "inputs.npz")!r}))
+numpy.save({str(tmp_path / "logits.npy")!r}, model(inputs)["logits"])
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+    close(np.load(tmp_path / "logits.npy"), model(inputs)["logits"], atol=1e-6)
+
+
+def test_every_registered_name_is_known_before_its_module_is_imported():
+    names = {n for n in keras.saving.get_custom_objects() if n.startswith("bert_tf>")}
+    assert names == {f"bert_tf>{name}" for name in bert_tf._REGISTERED}
+    for name, module in bert_tf._REGISTERED.items():
+        registered = keras.saving.get_custom_objects()[f"bert_tf>{name}"]
+        assert registered is getattr(importlib.import_module(f"bert_tf.{module}"), name)
 
 
 def test_pretraining_losses(golden):
