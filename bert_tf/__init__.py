@@ -17,8 +17,10 @@ _REGISTERED = {
     "BertModel": "modeling",
     "CRF": "crf",
     "Dropout": "dropout",
+    "KerasOptimizer": "keras_optimizer",
     "Logits": "heads",
     "Pretraining": "heads",
+    "Schedule": "keras_optimizer",
     "SpanHead": "heads",
     "TaskModel": "heads",
 }

@@ -218,6 +218,13 @@ class Optimizer:
         self.slots: dict[str, tf.Variable] = {}
         self._loss_scale = loss_scale
 
+    def __repr__(self) -> str:
+        # Keras shows it where model.compile is given this.
+        return (
+            "bert_tf.optimization.Optimizer, which is none of Keras's; for model.compile use "
+            "bert_tf.keras_optimizer.KerasOptimizer"
+        )
+
     @property
     def variables(self) -> dict[str, tf.Variable]:
         """All state, by the name that it has in a checkpoint."""

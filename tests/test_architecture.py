@@ -35,7 +35,7 @@ LEVELS = [
     ["graph_tokenization"],
     ["graph_tokenizers", "graph_offsets", "graph_windows"],
     ["heads", "optimization", "data", "graph_sentencepiece_offsets"],
-    ["checkpoints", "feeding"],
+    ["checkpoints", "feeding", "keras_optimizer"],
     ["train_step", "fill_mask"],
     ["training", "export", "run_folder", "reporting"],
     ["tasks", "serving"],

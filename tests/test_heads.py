@@ -4,6 +4,7 @@ import dataclasses
 import importlib
 import subprocess
 import sys
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -128,11 +129,13 @@ numpy.save({str(tmp_path / "logits.npy")!r}, model(inputs)["logits"])
 
 
 def test_every_registered_name_is_known_before_its_module_is_imported():
+    for path in Path(bert_tf.__file__).parent.glob("*.py"):
+        importlib.import_module(f"bert_tf.{path.stem}".removesuffix(".__init__"))
     names = {n for n in keras.saving.get_custom_objects() if n.startswith("bert_tf>")}
     assert names == {f"bert_tf>{name}" for name in bert_tf._REGISTERED}
     for name, module in bert_tf._REGISTERED.items():
-        registered = keras.saving.get_custom_objects()[f"bert_tf>{name}"]
-        assert registered is getattr(importlib.import_module(f"bert_tf.{module}"), name)
+        own = getattr(importlib.import_module(f"bert_tf.{module}"), name)
+        assert keras.saving.get_custom_objects()[f"bert_tf>{name}"] is own
 
 
 def test_pretraining_losses(golden):

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from bert_tf.config import BertConfig
 from bert_tf.heads import classifier
+from bert_tf.keras_optimizer import KerasOptimizer, Schedule
 from bert_tf.modeling import checkpoint_name
 from bert_tf.optimization import create_optimizer, decayed
 
@@ -116,6 +117,48 @@ def test_learning_rate_grows_then_follows_the_unshifted_line():
         rates, [0.25, 0.5, 0.75, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0.0, 0.0], atol=1e-7
     )
     assert create_optimizer(1.0, 10, 0).learning_rate.numpy() == pytest.approx(0.9)
+
+
+@pytest.mark.parametrize("rule", ["adamw", "lamb"])
+def test_model_compile_takes_the_same_numbers(rule, tmp_path):
+    config = BertConfig(
+        **{"vocab_size": 9, "hidden_size": 4, "num_hidden_layers": 1, "num_attention_heads": 2},
+        **{"intermediate_size": 4, "max_position_embeddings": 8},
+    )
+    model, other = classifier(config, 2), classifier(config, 2)
+    other.set_weights(model.get_weights())
+    theirs, ours = KerasOptimizer(Schedule(0.01, 10, 2), rule), create_optimizer(0.01, 10, 2, rule)
+    words = next(v for v in model.trainable_variables if v.path.endswith("word_embeddings"))
+    for step in range(4):
+        gradients = [
+            tf.IndexedSlices(random_normal([3, 4], step), [2, 5, 2], v.shape)  # a row twice
+            if v is words
+            else random_normal(v.shape, step)
+            for v in model.trainable_variables
+        ]
+        assert float(theirs.learning_rate) == pytest.approx(ours.learning_rate.numpy())
+        theirs.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
+        ours.apply_gradients(zip(gradients, other.trainable_variables, strict=True))
+    for a, b in zip(model.get_weights(), other.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-7)
+    # In model.compile, and saved with the model.
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(theirs, loss={"logits": loss}, jit_compile=False)
+    ids = np.array([[2, 5, 5, 3], [2, 7, 3, 0]], np.int32)
+    inputs = {"input_ids": ids, "input_mask": np.sign(ids), "segment_ids": np.zeros_like(ids)}
+    model.train_on_batch(inputs, {"logits": np.array([1, 0])})
+    model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras").optimizer
+    assert again.rule == rule and again.iterations.numpy() == 5
+    assert float(again.learning_rate) == pytest.approx(0.01 * 0.4)
+    for a, b in zip(again.variables, theirs.variables, strict=True):
+        np.testing.assert_array_equal(a, b)
+    with pytest.raises(ValueError, match="use bert_tf.keras_optimizer.KerasOptimizer"):
+        model.compile(ours)
+
+
+def random_normal(shape, seed):
+    return tf.random.stateless_normal(shape, [seed, len(shape)])
 
 
 def test_the_linear_schedule_is_that_of_transformers():
