@@ -77,40 +77,44 @@ class BertConfig:
     extra: Mapping[str, Any] = dataclasses.field(default_factory=dict, repr=False, hash=False)
 
     def __post_init__(self) -> None:
-        alias = self.hidden_act.lower() if isinstance(self.hidden_act, str) else self.hidden_act
-        object.__setattr__(self, "hidden_act", _ACTIVATION_ALIASES.get(alias, alias))
+        given = self.hidden_act
+        alias = given.lower() if isinstance(given, str) else given
+        if alias is None or isinstance(alias, str):
+            object.__setattr__(self, "hidden_act", _ACTIVATION_ALIASES.get(alias, alias))
         if self.hidden_act not in ACTIVATIONS:
             raise ValueError(
-                f"hidden_act={self.hidden_act!r} is not an activation known here; "
+                f"hidden_act={given!r:.80} is not an activation known here; "
                 f"use one of {', '.join(ACTIVATIONS)}"
             )
-        for name in _SIZES:
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ValueError(f"{name}={value!r} must be a positive whole number")
-        tasks = self.task_type_vocab_size
-        if not isinstance(tasks, int) or isinstance(tasks, bool) or tasks < 0:
-            raise ValueError(f"task_type_vocab_size={tasks!r} must be a whole number")
+        for name, largest in _LARGEST.items():
+            value, least = getattr(self, name), int(name != "task_type_vocab_size")
+            if not isinstance(value, int) or isinstance(value, bool) or value < least:
+                kind = "a positive whole number" if least else "a whole number"
+                raise ValueError(f"{name}={value!r:.80} must be {kind}")
+            if value > largest:
+                raise ValueError(f"{name}={value!r:.80} is larger than any BERT's, {largest}")
         if self.hidden_size % self.num_attention_heads:
             raise ValueError(
                 f"hidden_size={self.hidden_size} is not a multiple of "
                 f"num_attention_heads={self.num_attention_heads}"
             )
-        for name in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
+        for name in _SHARES:
             value = getattr(self, name)
-            if not isinstance(value, int | float) or not 0 <= value < 1:
-                raise ValueError(f"{name}={value!r} must be in [0, 1)")
+            if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < 1:
+                raise ValueError(f"{name}={value!r:.80} must be in [0, 1)")
+        value = self.initializer_range
+        if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < 1e6:
+            raise ValueError(f"initializer_range={value!r:.80} must be a number, 0 or more")
 
     @classmethod
     def from_dict(cls, json_object: Mapping[str, Any]) -> BertConfig:
         """A config from Google's or Hugging Face's keys; the latter's "gelu" is the erf form."""
         if not isinstance(json_object, Mapping):
-            raise ValueError(f"a BERT config is a JSON object, not {json_object!r:.40}")
+            raise ValueError(f"a BERT config is a JSON object, not a {type(json_object).__name__}")
         values = _translated(json_object)
         if "vocab_size" not in values:
-            raise ValueError(
-                f"a BERT config needs vocab_size; the keys found are {', '.join(sorted(values))}"
-            )
+            keys = ", ".join(sorted(values))
+            raise ValueError(f"a BERT config needs vocab_size; the keys found are {keys:.400}")
         if values.get("is_decoder"):
             raise ValueError(
                 f"is_decoder={values['is_decoder']!r:.20} is not supported: a decoder's positions "
@@ -132,14 +136,25 @@ class BertConfig:
           of_paddle: whether it describes weights of PaddlePaddle's: then "gelu" is the erf form,
             and what is not said is as there.
         """
+        values = filesystem.read_json(json_file, dict)
         try:
-            values = json.loads(filesystem.read_bytes(json_file))
-            of_paddle = of_paddle or os.path.basename(json_file) == _ERNIE_FILE
-            if of_paddle and isinstance(values, dict):
+            if of_paddle or os.path.basename(json_file) == _ERNIE_FILE:
                 values = _from_paddle(_translated(values))
             return cls.from_dict(values)
         except ValueError as error:
             raise ValueError(f"{json_file}: {error}") from error
+
+    @property
+    def num_matrix_parameters(self) -> int:
+        """Return how many numbers the embeddings and the layers' kernels have."""
+        rows = (
+            self.vocab_size
+            + self.max_position_embeddings
+            + self.type_vocab_size
+            + self.task_type_vocab_size
+        )
+        layer = 4 * self.hidden_size + 2 * self.intermediate_size
+        return self.hidden_size * (rows + self.num_hidden_layers * layer)
 
     def to_dict(self) -> dict[str, Any]:
         """Google's keys, and those kept in `extra`. `layer_norm_eps` only where not 1e-12."""
@@ -177,7 +192,7 @@ def _from_hugging_face(values: dict[str, Any]) -> dict[str, Any]:
     ):
         if values.get(key, known[0]) not in known:
             raise ValueError(
-                f"{key}={values[key]!r} is not supported; only {' and '.join(known)} is"
+                f"{key}={values[key]!r:.80} is not supported; only {' and '.join(known)} is"
             )
     if values.setdefault("hidden_act", "gelu") == "gelu":
         values["hidden_act"] = "gelu_erf"
@@ -221,18 +236,23 @@ def _from_paddle(values: dict[str, Any]) -> dict[str, Any]:
         values["type_vocab_size"] = values.pop("sent_type_vocab_size")
     values.setdefault("layer_norm_eps", _PADDLE_LAYER_NORM_EPS)
     values.setdefault("type_vocab_size", _HUGGING_FACE_TYPE_VOCAB_SIZE)
-    values.setdefault("intermediate_size", 4 * values.get("hidden_size", BertConfig.hidden_size))
+    width = values.get("hidden_size", BertConfig.hidden_size)
+    if isinstance(width, int):  # what else it is, the config refuses
+        values.setdefault("intermediate_size", 4 * width)
     dropped = _PADDLE_KEYS | _HUGGING_FACE_KEYS
     return {key: value for key, value in values.items() if key not in dropped}
 
 
 _FIELDS = tuple(field.name for field in dataclasses.fields(BertConfig) if field.name != "extra")
-_SIZES = (
-    "vocab_size",
-    "hidden_size",
-    "num_hidden_layers",
-    "num_attention_heads",
-    "intermediate_size",
-    "max_position_embeddings",
-    "type_vocab_size",
-)
+_SHARES = ("hidden_dropout_prob", "attention_probs_dropout_prob", "layer_norm_eps")
+# Sizes, and what is beyond any model: a config is read before its weights are.
+_LARGEST = {
+    "vocab_size": 100_000_000,
+    "hidden_size": 100_000,
+    "num_hidden_layers": 1_000,
+    "num_attention_heads": 100_000,
+    "intermediate_size": 1_000_000,
+    "max_position_embeddings": 10_000_000,
+    "type_vocab_size": 1_000_000,
+    "task_type_vocab_size": 1_000_000,
+}

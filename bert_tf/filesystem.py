@@ -11,12 +11,18 @@ from __future__ import annotations
 import contextlib
 import errno
 import glob
+import json
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 StrPath = str | os.PathLike[str]
+
+MAX_JSON_BYTES = 32 << 20  # of a description; data are read elsewhere
+_MAX_JSON_DEPTH = 64
 _PATTERN = frozenset("*?[]\\")  # what some of TensorFlow's readers take for a pattern
 
 
@@ -114,14 +120,70 @@ def size(path: StrPath) -> int:
         return gfile.stat(path).length
 
 
-def read_bytes(path: StrPath) -> bytes:
-    """The contents of a file."""
+def regular_size(path: StrPath) -> int:
+    """Return the bytes in a file. Raises OSError for a folder, and for a pipe or device.
+
+    Those might never end.
+    """
+    if is_remote(path):
+        return size(path)
+    found = os.stat(path)
+    if stat.S_ISDIR(found.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(errno.EINVAL, "Not a regular file", os.fspath(path))
+    return found.st_size
+
+
+def read_bytes(path: StrPath, most: int | None = None) -> bytes:
+    """The contents of a file; with `most`, of a regular file of no more bytes.
+
+    Raises:
+      ValueError: it is larger.
+    """
+    if most is not None and (found := regular_size(path)) > most:
+        raise ValueError(
+            f"{os.fspath(path)} has {found} bytes, more than any such file (the limit is {most})"
+        )
     if not is_remote(path):
         return Path(path).read_bytes()
     from tensorflow.io import gfile
 
     with os_errors(path), gfile.GFile(path, "rb") as file:
         return file.read()
+
+
+def read_json(path: StrPath, expected: type) -> Any:
+    """Return what a JSON file holds, an object or a list; `expected` is dict or list.
+
+    Raises:
+      ValueError: it is not JSON, too large, nested too deeply, or holds something else.
+      OSError: it cannot be read. The messages of both name the file.
+    """
+    name = os.fspath(path)
+    data = read_bytes(path, MAX_JSON_BYTES)
+    try:
+        value = json.loads(data)
+    except RecursionError:
+        raise _nested(name) from None
+    except ValueError as error:  # UnicodeDecodeError, or a number of thousands of digits
+        raise ValueError(f"{name} is not valid JSON: {str(error)[:200]}") from error
+    if not isinstance(value, expected):
+        kind = "object" if expected is dict else "list"
+        raise ValueError(f"{name} holds no JSON {kind}, but a {type(value).__name__}")
+    level: list[Any] = [value]
+    for _ in range(_MAX_JSON_DEPTH):
+        inner = [x.values() if isinstance(x, dict) else x for x in level]
+        level = [x for items in inner for x in items if isinstance(x, dict | list)]
+        if not level:
+            return value
+    raise _nested(name)
+
+
+def _nested(name: str) -> ValueError:
+    return ValueError(
+        f"{name} is not valid JSON here: it is nested more than {_MAX_JSON_DEPTH} deep"
+    )
 
 
 def write_bytes(path: StrPath, contents: bytes) -> None:

@@ -26,7 +26,6 @@ from absl import logging
 
 from bert_tf import filesystem
 from bert_tf.checkpoints.files import write_file
-from bert_tf.checkpoints.location import read_json
 from bert_tf.run_config import TrainingConfig
 
 RUN_FILE = "run.json"
@@ -51,7 +50,7 @@ def merge_json(path: str, values: Mapping[str, Any]) -> dict[str, Any]:
 
     Of what is an object itself, the members are added.
     """
-    whole = read_json(path, dict) if filesystem.is_file(path) else {}
+    whole = filesystem.read_json(path, dict) if filesystem.is_file(path) else {}
     for name, value in values.items():
         both = isinstance(value, Mapping) and isinstance(whole.get(name), Mapping)
         whole[name] = {**whole[name], **value} if both else value
@@ -70,7 +69,7 @@ def claim_result(output_dir: str, file: str, read: Sequence[str]) -> None:
       read: the paths of the files that the result tells about.
     """
     metrics_file, path = (tf.io.gfile.join(output_dir, name) for name in (METRICS_FILE, file))
-    metrics = read_json(metrics_file, dict) if filesystem.is_file(metrics_file) else {}
+    metrics = filesystem.read_json(metrics_file, dict) if filesystem.is_file(metrics_file) else {}
     before = metrics.get(RESULTS, {}).get(file)
     now = {"files": list(read), "sha256": fingerprint(read)}
     notes = {file: now}
@@ -128,7 +127,7 @@ def claim(
                 "cannot be told which run they belong to; give another --output_dir, and this one "
                 "as --init_checkpoint to start from its weights"
             )
-        before = read_json(path, dict)
+        before = filesystem.read_json(path, dict)
         # A flag that was added since has been as it is by default.
         defaults = {f.name: f.default for f in dataclasses.fields(config) if f.name in bound}
         _check_same(config.output_dir, before | {"flags": defaults | before.get("flags", {})}, run)
@@ -144,7 +143,7 @@ def claim(
 def note_end(output_dir: str, first_step: int, last_step: int) -> None:
     """Notes in run.json that the run that was claimed last went from here to there, and when."""
     path = tf.io.gfile.join(output_dir, RUN_FILE)
-    run = read_json(path, dict)
+    run = filesystem.read_json(path, dict)
     run["times"][-1] |= {"ended": _now(), "first_step": first_step, "last_step": last_step}
     write_json(path, run)
 

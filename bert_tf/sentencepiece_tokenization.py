@@ -156,7 +156,7 @@ def single_pieces(spm_model_file: str) -> set[str]:
 
 def _load(path: str) -> tuple[sentencepiece.SentencePieceProcessor, list[str]]:
     """The model in a file, and its pieces by id."""
-    size = filesystem.size(path)
+    size = filesystem.regular_size(path)
     if size > MAX_MODEL_BYTES:
         raise ValueError(
             f"{path} has {size} bytes, more than any SentencePiece model (the limit is "

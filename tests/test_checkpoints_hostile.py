@@ -4,7 +4,9 @@ No crash, no hang, and no more memory than a small file deserves: the readers ru
 their own, whose address space is limited once all libraries are loaded.
 """
 
+import io
 import json
+import os
 import pickle
 import resource
 import shutil
@@ -12,6 +14,7 @@ import struct
 import subprocess
 import sys
 import tracemalloc
+import unittest.mock
 import zipfile
 from pathlib import Path
 
@@ -19,14 +22,18 @@ import h5py
 import numpy as np
 import pytest
 import safetensors.numpy
+import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bert_tf import checkpoints, heads
 from bert_tf.checkpoints import google, keras_families, keras_h5, model_garden  # noqa: F401 (now)
 from bert_tf.checkpoints.files import DamagedCheckpointError
-from bert_tf.checkpoints.pytorch import UnsafePickleError
+from bert_tf.checkpoints.limits import Allowance
+from bert_tf.checkpoints.pickles import ORDERED_DICT, Machine, UnsafePickleError
 from bert_tf.config import BertConfig
+from bert_tf.export.card import read_run
+from bert_tf.vocabulary import load_vocab
 
 GOLDEN = Path(__file__).parent / "golden" / "checkpoints"
 FAMILIES = GOLDEN / "families"
@@ -248,6 +255,120 @@ def test_safetensors_headers_are_checked_before_memory_is_taken(tmp_path):
         path.write_bytes(struct.pack("<Q", size) + header)
         with pytest.raises(DamagedCheckpointError, match="model.safetensors is damaged"):
             checkpoints.read(path)
+
+
+def test_small_files_that_ask_for_much(tmp_path):
+    """Each is read or an error, within seconds and half a gigabyte; see `hostile_files.py`."""
+    if not Path("/proc/self/statm").exists():
+        pytest.skip("needs Linux's /proc")
+    program = Path(__file__).parent / "hostile_files.py"
+    command = [sys.executable, str(program), str(tmp_path), "512", "200"]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+    lines = [line.split("\t") for line in ran.stdout.splitlines()]
+    assert ran.returncode == 0, (lines[-1:], ran.stderr[-2000:])
+    assert len(lines) > 140
+    assert not [line for line in lines if float(line[1]) > 20]
+    harmless = {name for name, _, said in lines if said == "read"}
+    # States of dictionaries are left aside; nothing is read from these HDF5 files but a number.
+    assert harmless <= {"shared-state.bin", "deep-state.bin", "number.h5", "rank.h5"}
+    said = {name: message for name, _, message in lines}
+    assert "more than 500000 operations" in said["copies.bin"]
+    assert "overlap" in said["slice-twice.ckpt"]
+    assert "holds F8_E4M3 numbers" in said["f8.safetensors"]
+
+
+def test_a_tensor_in_slices(tmp_path):
+    """As TensorFlow's partitioned variables are saved; their keys in the index are no text."""
+    rows = np.arange(9000 * 2, dtype="f4").reshape(9000, 2)
+    parts = [(0, 64), (64, 8192 - 64), (8192, 9000 - 8192)]
+    tf.raw_ops.SaveV2(
+        prefix=f"{tmp_path}/x.ckpt",
+        tensor_names=["a/b"] * len(parts),
+        shape_and_slices=[f"9000 2 {start},{count}:-" for start, count in parts],
+        tensors=[rows[start : start + count] for start, count in parts],
+    )
+    np.testing.assert_array_equal(checkpoints.read(tmp_path / "x.ckpt")["a/b"], rows)
+
+
+def test_dictionaries_of_python_2_and_numbers_of_every_kind(tmp_path):
+    program = (
+        b"\x80\x02ccollections\nOrderedDict\n](](U\x01aL5L\ne](U\x01bG" + bytes(8) + b"ee\x85R."
+    )
+    machine = Machine({("collections", "OrderedDict"): ORDERED_DICT}, Allowance(0), "latin1")
+    assert machine.load(io.BytesIO(program)) == {"a": 5, "b": 0.0}
+
+
+def test_too_little_memory_is_our_error(tmp_path, monkeypatch):
+    path = shutil.copy(FILES["zip.bin"], tmp_path / "model.bin")
+    monkeypatch.setattr(np, "frombuffer", unittest.mock.Mock(side_effect=MemoryError))
+    with pytest.raises(ValueError, match="model.bin needs more memory than there is"):
+        checkpoints.read(path)
+
+
+DESCRIPTIONS = ["modules.json", "tokenizer_config.json", "best_checkpoint.json", "labels.json"]
+DESCRIPTIONS += ["task.json", "config.json", "run.json"]
+
+
+@pytest.mark.parametrize("name", DESCRIPTIONS)
+@pytest.mark.parametrize("contents", [b"[" * 200_000, b'{"a":' * 200_000, b"\xff", b"5", b""])
+def test_descriptions_that_are_no_json(tmp_path, name, contents):
+    shutil.copy(FILES["safetensors"], tmp_path / "model.safetensors")
+    (tmp_path / name).write_bytes(contents)
+
+    def read_all():
+        checkpoints.saved_labels(tmp_path)
+        checkpoints.saved_task(tmp_path)
+        checkpoints.config_of(checkpoints.locate(tmp_path))
+        read_run(str(tmp_path))
+
+    with pytest.raises(ValueError, match=f"{name} (is not valid|holds no) JSON"):
+        read_all()
+
+
+@pytest.mark.parametrize(
+    ("name", "contents"),
+    [
+        ("tokenizer_config.json", {"do_lower_case": "false"}),
+        ("tokenizer_config.json", {"keep_special_tokens": [1]}),
+        ("config.json", {"vocab_size": 9, "id2label": 5}),
+        ("config.json", {"vocab_size": 9, "id2label": {"0": ["a"]}}),
+        ("modules.json", [{"type": "x.Transformer", "path": ["0"]}]),
+        ("task.json", {"task_type": ["classification"]}),
+        ("labels.json", [["a"]]),
+    ],
+)
+def test_descriptions_with_other_types(tmp_path, name, contents):
+    shutil.copy(FILES["safetensors"], tmp_path / "model.safetensors")
+    (tmp_path / name).write_text(json.dumps(contents), "utf-8")
+    with pytest.raises(ValueError, match=name):
+        (checkpoints.saved_labels(tmp_path), checkpoints.saved_task(tmp_path))
+
+
+def test_architectures_that_are_no_list(tmp_path):
+    (tmp_path / "config.json").write_text('{"vocab_size": 9, "architectures": 5}', "utf-8")
+    assert checkpoints.noted_task_type(tmp_path) is None
+
+
+def test_a_config_that_is_too_large_for_the_weights(tmp_path):
+    shutil.copy(FILES["safetensors"], tmp_path / "model.safetensors")
+    values = {"vocab_size": 9, "num_hidden_layers": 1000, "hidden_size": 768}
+    (tmp_path / "config.json").write_text(json.dumps(values), "utf-8")
+    with pytest.raises(ValueError, match="config.json describes a model of at least 7,0.* numbers"):
+        checkpoints.config_of(checkpoints.locate(tmp_path))
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder", "loop"])
+def test_what_is_no_file_is_not_waited_for(tmp_path, kind):
+    path = tmp_path / "config.json"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to("/dev/zero" if kind == "device" else path)
+    for read_file in (BertConfig.from_json_file, load_vocab):
+        with pytest.raises(OSError, match="config.json"):
+            read_file(str(path))
 
 
 def test_a_limited_process_reads_every_damaged_file(copies, tmp_path):

@@ -11,7 +11,7 @@ import pytest
 
 from bert_tf import checkpoints
 from bert_tf.checkpoints.files import DamagedCheckpointError
-from bert_tf.checkpoints.pytorch import UnsafePickleError
+from bert_tf.checkpoints.pickles import UnsafePickleError
 
 
 class Call:

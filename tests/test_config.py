@@ -120,9 +120,31 @@ def test_impossible_values(values, message):
         BertConfig.from_dict({"vocab_size": 9, **values})
 
 
-@pytest.mark.parametrize("content", ["{", "[]", '{"hidden_size": 8}', '{"vocab_size": -1}'])
+HOSTILE = [
+    "{",
+    "[]",
+    '{"hidden_size": 8}',
+    '{"vocab_size": -1}',
+    "[" * 200_000,
+    '{"vocab_size": 9, "x": ' + "[" * 900 + "]" * 900 + "}",
+    '{"vocab_size": ' + "9" * 5000 + "}",
+    '{"vocab_size": ' + "9" * 4000 + "}",
+    '{"vocab_size": 9, "num_hidden_layers": 1000000000}',
+    '{"vocab_size": 9, "layer_norm_eps": NaN}',
+    '{"vocab_size": 9, "layer_norm_eps": "1e-12"}',
+    '{"vocab_size": 9, "initializer_range": Infinity}',
+    '{"vocab_size": 9, "hidden_act": ["gelu"]}',
+    '{"vocab_size": 9, "model_type": ["bert"]}',
+    '{"vocab_size": 9, "init_class": 1, "hidden_size": {}}',
+    '{"class_name": "BertBackbone", "config": {"vocabulary_size": [1], "dropout": {}}}',
+    '{"init_args": [{"init_args": []}], "vocab_size": null}',
+    "\u00ff",
+]
+
+
+@pytest.mark.parametrize("content", HOSTILE, ids=lambda content: content[:60])
 def test_errors_name_the_file(tmp_path, content):
     path = tmp_path / "bert_config.json"
-    path.write_text(content)
-    with pytest.raises(ValueError, match="bert_config.json: "):
+    path.write_bytes(content.encode("latin1"))
+    with pytest.raises(ValueError, match="bert_config.json(: | is not valid JSON| holds no JSON)"):
         BertConfig.from_json_file(path)

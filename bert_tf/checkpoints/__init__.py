@@ -153,13 +153,16 @@ def config_of(place: Location) -> BertConfig | None:
     """The config beside the weights; of a SavedModel, which has none, what its weights say.
 
     Raises:
-      ValueError: the file is no BERT's config, or the weights do not tell.
+      ValueError: the file is no BERT's config, or the config of a much larger one than the
+        weights; or the weights do not tell.
     """
     from bert_tf.config import BertConfig
 
     kind = location.kind_of(place.weights or "")
     if place.config_file is not None:
-        return BertConfig.from_json_file(place.config_file, of_paddle=kind == location.PADDLE)
+        config = BertConfig.from_json_file(place.config_file, of_paddle=kind == location.PADDLE)
+        location.check_size(config, place, place.config_file)
+        return config
     if place.weights is None or kind != location.GOOGLE:
         return None
     from bert_tf.checkpoints import families

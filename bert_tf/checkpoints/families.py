@@ -19,7 +19,26 @@ class Contents(NamedTuple):
 
 
 def read(weights: str, optimizer_state: bool = True) -> Contents:
-    """What is in a file or under a prefix that `locate` found; see `checkpoints.contents`."""
+    """What is in a file or under a prefix that `locate` found; see `checkpoints.contents`.
+
+    Raises:
+      ValueError: as `checkpoints.read`; or the tensors, of sizes that fit the file, do not fit
+        into memory.
+    """
+    try:
+        return _read(weights, optimizer_state)
+    except MemoryError as error:
+        raise ValueError(
+            f"{weights} needs more memory than there is; end other programs, or use a machine "
+            "with more memory"
+        ) from error
+    except ValueError as error:
+        if weights in str(error):
+            raise
+        raise type(error)(f"{weights}: {error}") from error
+
+
+def _read(weights: str, optimizer_state: bool) -> Contents:
     kind = location.kind_of(weights)
     if kind == location.HUGGING_FACE:
         from bert_tf.checkpoints import huggingface
@@ -39,10 +58,7 @@ def read(weights: str, optimizer_state: bool = True) -> Contents:
         slots = model_garden.count_slots(weights)
         notes = (f"{slots} of the optimizer's tensors left out",) if slots else ()
         return Contents(model_garden.read(weights), family, notes)
-    try:
-        plan = scopes.plan(google.tensor_names(weights))
-    except ValueError as error:
-        raise type(error)(str(error) if weights in str(error) else f"{weights}: {error}") from error
+    plan = scopes.plan(google.tensor_names(weights))
     tensors = google.read(weights, optimizer_state, plan.sources)
     return Contents(tensors, "TensorFlow 1 (google-research/bert)", plan.notes)
 

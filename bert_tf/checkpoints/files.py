@@ -11,8 +11,10 @@ import tensorflow as tf
 from tensorflow.io import gfile
 
 from bert_tf import filesystem
+from bert_tf.checkpoints.limits import Allowance, RefusedError
 
 STAGING_PREFIX = ".saving-"  # a folder so named is what an interrupted save left behind
+_MAX_REASON = 500  # characters, of which a file may determine some
 
 
 class DamagedCheckpointError(ValueError):
@@ -21,17 +23,42 @@ class DamagedCheckpointError(ValueError):
 
 def damaged(path: str, reason: Any) -> DamagedCheckpointError:
     """The error for a file that cannot be read as what its name says."""
+    text = str(reason).strip()
+    text = text if len(text) <= _MAX_REASON else f"{text[:_MAX_REASON]}..."
     return DamagedCheckpointError(
-        f"{path} is damaged or incomplete ({str(reason).strip()}); fetch or write it again"
+        f"{path} is damaged or incomplete ({text}); fetch or write it again"
     )
 
 
 def size(path: str) -> int:
-    """Bytes in a file; a missing one is a `DamagedCheckpointError`."""
+    """Bytes in a file; a missing one, a folder or a pipe is a `DamagedCheckpointError`."""
     try:
-        return filesystem.size(path)
+        return filesystem.regular_size(path)
     except FileNotFoundError as error:
         raise damaged(path, "the file is missing") from error
+    except OSError as error:
+        if filesystem.is_remote(path):
+            raise
+        raise damaged(path, error.strerror) from error
+
+
+@contextlib.contextmanager
+def reading(path: str) -> Iterator[tuple[str, Allowance]]:
+    """Yield a local path to read a file of tensors from, and the bytes that they may take.
+
+    Whatever goes wrong in the block is an error that names the file: it is refused, or damaged.
+    Only a MemoryError stays what it is.
+    """
+    allowance = Allowance(size(path))
+    with filesystem.local_copy(path) as local:
+        try:
+            yield local, allowance
+        except RefusedError as error:
+            raise type(error)(f"{path} is refused: {error}") from None
+        except (DamagedCheckpointError, MemoryError):
+            raise
+        except Exception as error:  # a broken file raises nearly anything, KeyError to EOFError
+            raise damaged(path, str(error) or type(error).__name__) from error
 
 
 @contextlib.contextmanager

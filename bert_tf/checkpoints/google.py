@@ -7,7 +7,6 @@ writes. TensorFlow keeps a CRC-32C of every tensor and index block and checks it
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 import weakref
 from collections.abc import Collection, Iterator, Mapping
@@ -18,10 +17,12 @@ import tensorflow as tf
 from tensorflow.io import gfile
 
 from bert_tf import filesystem
+from bert_tf.checkpoints import index_table
 from bert_tf.checkpoints.files import damaged, size, staged
 from bert_tf.checkpoints.names import is_optimizer_state
 
 _OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
+_MAX_TEXTS = 8 << 20  # bytes of a tensor of texts; the graph of BERT-large with Adam has 1 MB
 
 
 def tensor_names(prefix: str) -> list[str]:
@@ -65,7 +66,10 @@ def global_step(prefix: str) -> int:
     """The step of training at which it was written; 0 where the file does not say."""
     open_file = reader(prefix)
     by_name = open_file.get_variable_to_shape_map()
-    return int(open_file.get_tensor("global_step")) if "global_step" in by_name else 0
+    if by_name.get("global_step") != []:
+        return 0
+    step = np.asarray(open_file.get_tensor("global_step"))
+    return int(step) if step.dtype.kind in "iu" else 0
 
 
 def write(
@@ -105,7 +109,7 @@ def _data_files(prefix: str) -> list[str]:
     return filesystem.beside(prefix, ".data-")
 
 
-def _open(prefix: str) -> tuple[Any, dict[str, list[int]]]:
+def _open(prefix: str) -> tuple[Reader, dict[str, list[int]]]:
     """A reader and the shapes by name."""
     open_file = reader(prefix)
     by_name = open_file.get_variable_to_shape_map()
@@ -117,48 +121,93 @@ def _open(prefix: str) -> tuple[Any, dict[str, list[int]]]:
     return open_file, by_name
 
 
-def reader(prefix: str) -> Any:
-    """TensorFlow's reader of a checkpoint; a `DamagedCheckpointError` if it cannot be opened."""
-    index = f"{prefix}.index"
-    size(index)
-    with contextlib.ExitStack() as stack:
-        path = stack.enter_context(filesystem.plain_name(prefix))
+class Reader:
+    """TensorFlow's reader of a checkpoint whose index has been checked."""
+
+    def __init__(self, prefix: str, index: index_table.Index):
+        self._prefix = prefix
+        self._index = index
+        plain = contextlib.ExitStack()
+        weakref.finalize(self, plain.close)  # the data files are opened when they are needed
+        self._opened = tf.compat.v1.train.NewCheckpointReader(
+            plain.enter_context(filesystem.plain_name(prefix))
+        )
+        self._checked_data = False
+        self.get_variable_to_shape_map = self._opened.get_variable_to_shape_map
+        self.get_variable_to_dtype_map = self._opened.get_variable_to_dtype_map
+        self.get_variable_to_shape_map()
+
+    def get_tensor(self, name: str) -> Any:
+        """Return a tensor's value, an array or bytes.
+
+        Raises:
+          DamagedCheckpointError: a file of data is missing, truncated, or fails its checksums.
+        """
+        if not self._checked_data:
+            self._check_data()
+        data_file = self._prefix + next(iter(self._index.data_sizes))
         try:
-            opened = tf.compat.v1.train.NewCheckpointReader(path)
-            opened.get_variable_to_shape_map()
+            entry = self._index.entries[name]
+            if entry.dtype == tf.string.as_datatype_enum:
+                self._check_texts(entry)
+            return self._opened.get_tensor(name)
+        except MemoryError:
+            raise
         except Exception as error:  # the reader raises OpError, IndexError, RuntimeError, ...
-            raise damaged(index, error) from error
-        # The data files are opened when they are needed.
-        weakref.finalize(opened, stack.pop_all().close)
-    return opened
+            raise damaged(data_file, f"tensor {name}: {error}") from error
+
+    def _check_data(self) -> None:
+        present = 0
+        for ending, needed in self._index.data_sizes.items():
+            found = size(self._prefix + ending)
+            present += found
+            if found < needed:
+                raise damaged(
+                    self._prefix + ending, f"{found} bytes of data where {needed} are indexed"
+                )
+        if self._index.stored > present:
+            raise damaged(
+                f"{self._prefix}.index",
+                f"tensors of {self._index.stored} bytes in {present} bytes of data",
+            )
+        self._checked_data = True
+
+    def _check_texts(self, entry: Any) -> None:
+        if entry.size > _MAX_TEXTS or entry.slices:
+            raise ValueError(f"texts of {entry.size} bytes")
+        path = self._prefix + self._index.file_of(entry)
+        with gfile.GFile(path, "rb") as file:
+            file.seek(entry.offset)
+            index_table.check_texts(entry, file.read(entry.size))
+
+
+def reader(prefix: str) -> Reader:
+    """A reader of a checkpoint; a `DamagedCheckpointError` if it cannot be opened."""
+    path = f"{prefix}.index"
+    size(path)
+    contents = filesystem.read_bytes(path, index_table.MAX_BYTES)
+    try:
+        return Reader(prefix, index_table.parse(contents))
+    except MemoryError:
+        raise
+    except Exception as error:  # the reader raises OpError, IndexError, RuntimeError, ...
+        raise damaged(path, error) from error
 
 
 def _tensors(
     prefix: str, optimizer_state: bool, wanted: Collection[str] | None = None
 ) -> Iterator[tuple[str, np.ndarray]]:
     open_file, by_name = _open(prefix)
-    yield from tensors(prefix, open_file, by_name, optimizer_state, wanted)
+    yield from tensors(open_file, by_name, optimizer_state, wanted)
 
 
 def tensors(
-    prefix: str,
-    open_file: Any,
-    by_name: Mapping[str, list[int]],
+    open_file: Reader,
+    by_name: Collection[str],
     optimizer_state: bool = True,
     wanted: Collection[str] | None = None,
 ) -> Iterator[tuple[str, np.ndarray]]:
     """The tensors of an open checkpoint one by one, all of `by_name` or those `wanted`."""
-    data_files = _data_files(prefix)
-    if not data_files:
-        raise damaged(f"{prefix}.data-00000-of-00001", "the file is missing")
-    types = open_file.get_variable_to_dtype_map()
-    needed = sum(math.prod(shape) * types[name].size for name, shape in by_name.items())
-    present = sum(map(size, data_files))
-    if needed > present:
-        raise damaged(data_files[0], f"{present} bytes of data where {needed} are indexed")
     for name in sorted(by_name if wanted is None else wanted):
         if optimizer_state or not is_optimizer_state(name):
-            try:
-                yield name, open_file.get_tensor(name)
-            except Exception as error:  # as above
-                raise damaged(data_files[0], f"tensor {name}: {error}") from error
+            yield name, open_file.get_tensor(name)

@@ -18,12 +18,14 @@ import safetensors.numpy
 from bert_tf import filesystem
 from bert_tf.checkpoints import names, pytorch
 from bert_tf.checkpoints.families import Contents
-from bert_tf.checkpoints.files import damaged, size, staged
+from bert_tf.checkpoints.files import damaged, reading, size, staged
 from bert_tf.checkpoints.labels import default_labels
+from bert_tf.checkpoints.limits import RefusedError
 from bert_tf.checkpoints.location import is_plain_name
 from bert_tf.config import BertConfig
 
 _INDEX = ".index.json"
+_NARROW = ("F8_", "F6_", "F4")  # of which NumPy has none
 _ARCHITECTURES = (  # the first whose weights are there
     (("cls/predictions/output_bias", "cls/seq_relationship/output_bias"), "BertForPreTraining"),
     (("cls/predictions/output_bias",), "BertForMaskedLM"),
@@ -67,22 +69,27 @@ def contents(path: str) -> Contents:
 
 
 def _read_file(path: str) -> dict[str, np.ndarray]:
-    size(path)
     if not path.endswith(".safetensors"):
         return pytorch.read(path)
-    try:
-        with (
-            filesystem.local_copy(path) as local,
-            safetensors.safe_open(local, framework="numpy") as file,
-        ):
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (safetensors.SafetensorError, ValueError) as error:
-        raise damaged(path, error) from error
+    with (
+        reading(path) as (local, allowance),
+        safetensors.safe_open(local, framework="numpy") as file,
+    ):
+        tensors = {}
+        for name in file.keys():  # noqa: SIM118
+            allowance.take(0, name)
+            if (kind := file.get_slice(name).get_dtype()).startswith(_NARROW):
+                raise RefusedError(
+                    f"{name} holds {kind} numbers; give a checkpoint in F32, F16 or BF16"
+                )
+            tensors[name] = file.get_tensor(name)
+        return tensors
 
 
 def _read_shards(path: str) -> dict[str, np.ndarray]:
+    size(path)
     try:
-        weight_map = json.loads(filesystem.read_bytes(path))["weight_map"]
+        weight_map = filesystem.read_json(path, dict)["weight_map"]
         shards = sorted(set(weight_map.values()))
         expected = set(weight_map)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -90,7 +97,7 @@ def _read_shards(path: str) -> dict[str, np.ndarray]:
     tensors: dict[str, np.ndarray] = {}
     for shard in shards:
         if not is_plain_name(shard):
-            raise ValueError(f"{path} names the file {shard!r} outside of its own folder")
+            raise ValueError(f"{path} names the file {shard!r:.80} outside of its own folder")
         tensors.update(_read_file(os.path.join(os.path.dirname(path), shard)))
     if lacking := sorted(expected - tensors.keys()):
         raise damaged(path, f"its files lack {len(lacking)} tensors, the first is {lacking[0]}")

@@ -11,13 +11,12 @@ import re
 import zipfile
 from collections.abc import Callable, Iterator
 
-import h5py
 import ml_dtypes
 import numpy as np
 
-from bert_tf import filesystem
 from bert_tf.checkpoints import hdf5
-from bert_tf.checkpoints.files import damaged, size
+from bert_tf.checkpoints.files import reading, size
+from bert_tf.checkpoints.limits import Allowance, RefusedError
 from bert_tf.checkpoints.names import Renamer, narrow_numbers
 
 Group = tuple[str, list[tuple[str, np.ndarray]]]  # a layer's name; its weights' names and values
@@ -124,96 +123,71 @@ def read(path: str) -> tuple[str, dict[str, np.ndarray], tuple[str, ...]]:
       DamagedCheckpointError: the file is missing, truncated or corrupted.
       ValueError: none of these libraries wrote it, or it has a Lambda layer.
     """
-    with filesystem.local_copy(path) as local:
-        try:
-            with hdf5.opened(_archived(local) if path.endswith(".keras") else local) as file:
-                if "Lambda" in _classes(file.attrs.get("model_config", "")):
-                    raise _RefusedError
-                limit = size(path)
-                groups = list(_keras_2(file, limit) if _is_keras_2(file) else _keras_3(file, limit))
-        except _RefusedError:
-            raise ValueError(
-                f"{path} is refused: it has a Lambda layer, which is program code; save the "
-                "weights alone, with model.save_weights"
-            ) from None
-        except Exception as error:  # h5py raises OSError, KeyError, RuntimeError, ...
-            raise damaged(path, error) from error
-    family, named = _family(groups)
+    with reading(path) as (local, allowance):
+        source = _archived(local, size(path)) if path.endswith(".keras") else local
+        with hdf5.opened(source, allowance) as file:
+            root = file.groups[""]
+            _refuse_code(file.attribute(root, "model_config") or "")
+            keras_2 = "layer_names" in root.attrs or "model_weights" in file.groups
+            groups = list(_keras_2(file, allowance) if keras_2 else _keras_3(file))
+            family, named = _family(groups)
+            notes = narrow_numbers(tensor for _, tensor in named)
+            named = [(name, _googles_layout(name, tensor)) for name, tensor in named]
     if not family:
         layers = ", ".join(name for name, _ in groups[:4]) or "none"
         raise ValueError(
             f"{path} bears none of Google's names and is no BERT of transformers, bert4keras, "
-            f"keras-bert or KerasHub: its layers are {layers}; load it with "
+            f"keras-bert or KerasHub: its layers are {layers:.200}; load it with "
             "its program and write it with bert_tf.checkpoints.save"
         )
     result: dict[str, np.ndarray] = {}
-    notes = narrow_numbers(tensor for _, tensor in named)
     for name, tensor in named:
-        tensor = _googles_layout(name, tensor)
         if name in result and not np.array_equal(result[name], tensor):
             raise ValueError(f"{path} holds {name} twice, with different numbers")
         result[name] = tensor
     return family, result, notes
 
 
-class _RefusedError(Exception):
-    """A file with code in it."""
-
-
-def _classes(config: str | bytes) -> set[str]:
+def _refuse_code(config: object) -> None:
     text = config.decode(errors="replace") if isinstance(config, bytes) else str(config)
-    return set(re.findall(r'"class_name":\s*"(\w+)"', text))
+    if "Lambda" in re.findall(r'"class_name":\s*"(\w+)"', text):
+        raise RefusedError(
+            "it has a Lambda layer, which is program code; save the weights alone, with "
+            "model.save_weights"
+        )
 
 
-def _archived(path: str) -> io.BytesIO:
+def _archived(path: str, file_size: int) -> io.BytesIO:
     """The weights in a `.keras` archive, which is not compressed: no larger than the file."""
     with zipfile.ZipFile(path) as archive:
         entries = [archive.getinfo(name) for name in ("config.json", "model.weights.h5")]
-        if sum(entry.file_size for entry in entries) > max(size(path), 1 << 20):
+        if sum(entry.file_size for entry in entries) > max(file_size, 1 << 20):
             raise ValueError("its parts are larger than itself")
-        if "Lambda" in _classes(archive.read(entries[0])):
-            raise _RefusedError
+        _refuse_code(archive.read(entries[0]))
         return io.BytesIO(archive.read(entries[1]))
 
 
-def _value(dataset: h5py.Dataset, limit: int) -> np.ndarray:
-    if dataset.external or dataset.is_virtual or dataset.nbytes > limit:
-        raise ValueError(f"{dataset.name} is not in this file")
-    return hdf5.array(dataset)
+def _keras_2(file: hdf5.Contents, allowance: Allowance) -> Iterator[Group]:
+    root = "model_weights" if "model_weights" in file.groups else ""
+    for layer in file.names(file.groups[root], "layer_names"):
+        path = f"{root}/{layer}".lstrip("/")
+        weights = file.names(file.groups[path], "weight_names")
+        for name in (layer, *weights):
+            allowance.take(0, name)
+        yield layer, [(name, file.value(file.datasets[f"{path}/{name}"], name)) for name in weights]
 
 
-def _is_keras_2(file: h5py.File) -> bool:
-    return "layer_names" in file.attrs or "model_weights" in file
-
-
-def _keras_2(file: h5py.File, limit: int) -> Iterator[Group]:
-    root = file.get("model_weights", file)
-    for layer in _names(root.attrs["layer_names"]):
-        weights = _names(root[layer].attrs["weight_names"])
-        yield layer, [(name, _value(root[layer][name], limit)) for name in weights]
-
-
-def _keras_3(file: h5py.File, limit: int) -> Iterator[Group]:
+def _keras_3(file: hdf5.Contents) -> Iterator[Group]:
     """Layers under the names their weights were given; KerasHub's encoder layers as `layer_3`."""
-    found: list[Group] = []
-
-    def visit(path: str, item: h5py.Group | h5py.Dataset) -> None:
-        if isinstance(item, h5py.Dataset):
-            name = re.sub(r"^layers/|/vars(?=/\d+$)", "", path)
-            given = item.parent.attrs.get("name")
-            plain = path.count("/") == 3  # layers/NAME/vars/0
-            name = f"{given}/{name.rpartition('/')[2]}" if plain and given else name
-            number = re.match(r"transformer_encoder(?:_(\d+))?/", name)
-            if number:
-                name = f"layer_{number[1] or 0}/{name[number.end() :]}"
-            found.append((name, [(name, _value(item, limit))]))
-
-    file.visititems(visit)
-    yield from found
-
-
-def _names(attribute: np.ndarray) -> list[str]:
-    return [name.decode() if isinstance(name, bytes) else str(name) for name in attribute]
+    for path, item in file.datasets.items():
+        name = re.sub(r"^layers/|/vars(?=/\d+$)", "", path)
+        if path.count("/") == 3:  # layers/NAME/vars/0
+            given = file.attribute(file.groups[path.rpartition("/")[0]], "name")
+            name = f"{given}/{name.rpartition('/')[2]}" if isinstance(given, str) else name
+        number = re.match(r"transformer_encoder(?:_(\d+))?/", name)
+        if number:
+            name = f"layer_{number[1] or 0}/{name[number.end() :]}"
+        yield name, [(name, file.value(item, name))]
 
 
 def _family(groups: list[Group]) -> tuple[str, list[tuple[str, np.ndarray]]]:

@@ -19,7 +19,7 @@ import numpy as np
 
 from bert_tf import filesystem, heads
 from bert_tf.checkpoints import hdf5
-from bert_tf.checkpoints.files import damaged, size, staged
+from bert_tf.checkpoints.files import damaged, reading, staged
 from bert_tf.checkpoints.loading import assign, named_weights
 from bert_tf.checkpoints.names import is_optimizer_state
 from bert_tf.config import BertConfig
@@ -35,31 +35,22 @@ def read(path: str) -> dict[str, np.ndarray] | None:
     Raises:
       DamagedCheckpointError: the file is missing, truncated or corrupted.
     """
-    file_size = size(path)
     tensors: dict[str, np.ndarray] = {}
-    with filesystem.local_copy(path) as local:
-        try:
-            with hdf5.opened(local) as file:
-                count = file.attrs.get(_COUNT)
-                for dataset in _datasets(file):
-                    if (name := dataset.attrs.get(_NAME)) is not None:
-                        tensors[name] = _contents(dataset, name, file_size)
-        except Exception as error:  # h5py raises OSError, KeyError, RuntimeError, ...
-            raise damaged(path, error) from error
+    with reading(path) as (local, allowance), hdf5.opened(local, allowance) as file:
+        count = file.attribute(file.groups[""], _COUNT)
+        for dataset in file.datasets.values():
+            if (name := file.attribute(dataset, _NAME)) is not None:
+                if not isinstance(name, str):
+                    raise ValueError(f"the {_NAME} of {dataset.name} is no text")
+                allowance.take(0, name)
+                tensor = tensors[name] = file.value(dataset, name)
+                if _checksum(tensor, name) != file.attribute(dataset, _CHECKSUM):
+                    raise ValueError(f"{name} does not match its checksum")
     if count is None and not tensors:
         return None
     if len(tensors) != count:
-        raise damaged(path, f"{len(tensors)} tensors where {count} were written")
+        raise damaged(path, f"{len(tensors)} tensors, but another number of them was written")
     return tensors
-
-
-def _contents(dataset: h5py.Dataset, name: str, file_size: int) -> np.ndarray:
-    if dataset.external or dataset.is_virtual or dataset.nbytes > file_size:
-        raise ValueError(f"{name} is not in this file")
-    tensor = hdf5.array(dataset)
-    if _checksum(tensor, name) != dataset.attrs[_CHECKSUM]:
-        raise ValueError(f"{name} does not match its checksum")
-    return tensor
 
 
 def write(

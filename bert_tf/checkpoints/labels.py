@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from bert_tf.checkpoints.location import locate, read_json
+from bert_tf import filesystem
+from bert_tf.checkpoints.location import locate
 
 # What Hugging Face's config.json says, in our words.
 _PROBLEM_TYPES = {
@@ -26,7 +27,7 @@ def saved_labels(path: str | os.PathLike[str]) -> list[str] | None:
     """
     place = locate(path)
     if place.labels_file:
-        labels = read_json(place.labels_file, list)
+        labels = filesystem.read_json(place.labels_file, list)
         if not all(isinstance(label, str) for label in labels):
             raise ValueError(f"{place.labels_file} is damaged: a label in it is not a string")
         return labels
@@ -45,7 +46,7 @@ def saved_task(path: str | os.PathLike[str]) -> dict[str, Any] | None:
     file = locate(path).task_file
     if file is None:
         return None
-    task = read_json(file, dict)
+    task = filesystem.read_json(file, dict)
     if not isinstance(task.get("task_type"), str):
         raise ValueError(f'{file} is damaged: it names no task_type, such as "classification"')
     return task
@@ -60,8 +61,9 @@ def noted_task_type(path: str | os.PathLike[str]) -> str | None:
     if task := saved_task(path):
         return str(task["task_type"])
     file = locate(path).config_file
-    described = read_json(file, dict) if file else {}
-    if "BertForTokenClassification" in (described.get("architectures") or ()):
+    described = filesystem.read_json(file, dict) if file else {}
+    architectures = described.get("architectures")
+    if isinstance(architectures, list) and "BertForTokenClassification" in architectures:
         return "tagging"
     noted = described.get("problem_type")
     return _PROBLEM_TYPES.get(noted) if isinstance(noted, str) else None
@@ -73,10 +75,10 @@ def default_labels(count: int) -> list[str]:
 
 
 def _labels_in_config(file: str) -> list[str] | None:
-    names = read_json(file, dict).get("id2label")
+    names = filesystem.read_json(file, dict).get("id2label")
     if not names:
         return None
-    ids = [str(number) for number in range(len(names))]
+    ids = [str(number) for number in range(len(names))] if isinstance(names, dict) else []
     if (
         not isinstance(names, dict)
         or names.keys() != set(ids)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 import os
 import re
 import string
@@ -19,6 +18,7 @@ from typing import Any
 from absl import logging
 
 from bert_tf import filesystem
+from bert_tf.config import BertConfig
 from bert_tf.vocabulary import load_vocab, tokenizer_json
 
 GOOGLE, HUGGING_FACE, KERAS, MODEL_GARDEN = "google", "huggingface", "keras", "model_garden"
@@ -54,6 +54,9 @@ _HUGGING_FACE_NAMES = (  # the first that is there
     "model_state.pdparams",
 )
 _HUGGING_FACE_ENDINGS = (".safetensors", ".bin", ".pt", ".pth", ".index.json")
+_SHARD_ENDINGS = (".safetensors", ".bin")
+_SMALL = 20_000_000  # numbers in a model, 80 MB
+_PARAMETERS_PER_BYTE = 4  # layers may share their weights, and a part of a model be accepted
 _KERAS_ENDING = ".weights.h5"  # what is written; others write any .h5, or an archive
 _KERAS_ENDINGS = (".h5", ".hdf5", ".keras")
 _PADDLE_ENDING = ".pdparams"
@@ -187,12 +190,12 @@ def _vocabulary(folder: str) -> tuple[str | None, str | None]:
     if len(names) == 1:
         return None, os.path.join(folder, names[0])
     file = _first(folder, (TOKENIZER_JSON,))
-    return (file, None) if file and "model" in read_json(file, dict) else (None, None)
+    return (file, None) if file and "model" in filesystem.read_json(file, dict) else (None, None)
 
 
 def _tokenizer_config(folder: str) -> tuple[str | None, dict[str, Any]]:
     file = _first(folder, (TOKENIZER_FILE,))
-    return file, read_json(file, dict) if file else {}
+    return file, filesystem.read_json(file, dict) if file else {}
 
 
 def weights_at(path: str) -> str | None:
@@ -207,18 +210,46 @@ def weights_at(path: str) -> str | None:
     return path if kind_of(path) != GOOGLE and filesystem.is_file(path) else None
 
 
+def check_size(config: BertConfig, place: Location, config_file: str) -> None:
+    """Raise ValueError if the weights cannot be those of so large a config.
+
+    A config is believed before the weights are read, and a model is made of it.
+    """
+    if place.weights is None or config.num_matrix_parameters < _SMALL:
+        return
+    stored = _stored_bytes(place.weights)
+    if config.num_matrix_parameters > _PARAMETERS_PER_BYTE * stored:
+        raise ValueError(
+            f"{config_file} describes a model of at least {config.num_matrix_parameters:,} "
+            f"numbers, but {place.weights} has {stored:,} bytes; use the config that belongs to it"
+        )
+
+
+def _stored_bytes(weights: str) -> int:
+    """The size of all files of a checkpoint, an upper limit where shards are among others."""
+    folder, base = os.path.split(weights)
+    if kind_of(weights) == GOOGLE:
+        names = [n for n in filesystem.list_dir(folder or ".") if n.startswith(f"{base}.data-")]
+    elif weights.endswith(".index.json"):
+        names = [n for n in filesystem.list_dir(folder or ".") if n.endswith(_SHARD_ENDINGS)]
+    else:
+        names = [base]
+    paths = (os.path.join(folder, name) for name in names)
+    return sum(filesystem.size(path) for path in paths if filesystem.is_file(path))
+
+
 def _transformer_folder(folder: str) -> str:
     """sentence-transformers may keep the encoder in a subfolder, named in modules.json."""
     modules_file = os.path.join(folder, "modules.json")
     if not filesystem.is_file(modules_file):
         return folder
-    for module in read_json(modules_file, list):
+    for module in filesystem.read_json(modules_file, list):
         if not isinstance(module, dict):
             raise ValueError(f"{modules_file} lists {module!r:.40}, which is no module")
         if str(module.get("type")).endswith(".Transformer"):
             name = module.get("path", "")
             if name and not is_plain_name(name):
-                raise ValueError(f"{modules_file} names the folder {name!r} outside of its own")
+                raise ValueError(f"{modules_file} names the folder {name!r:.80} outside of its own")
             return os.path.join(folder, name) if name else folder
     return folder
 
@@ -250,7 +281,7 @@ def _weights_in(folder: str) -> str | None:
 def _best_name(folder: str) -> list[str]:
     """The checkpoint that was best on the development set, where a run has noted one."""
     path = os.path.join(folder, BEST_FILE)
-    name = read_json(path, dict).get("checkpoint") if filesystem.is_file(path) else None
+    name = filesystem.read_json(path, dict).get("checkpoint") if filesystem.is_file(path) else None
     return [name] if isinstance(name, str) and is_plain_name(name) else []
 
 
@@ -259,21 +290,10 @@ def state_names(folder: str) -> list[str]:
     state = os.path.join(folder, STATE_FILE)
     if not filesystem.is_file(state):
         return []
-    text = filesystem.read_bytes(state).decode(errors="replace")
+    text = filesystem.read_bytes(state, filesystem.MAX_JSON_BYTES).decode(errors="replace")
     latest = re.findall(r'^model_checkpoint_path: "(.*)"', text, re.MULTILINE)
     others = re.findall(r'^all_model_checkpoint_paths: "(.*)"', text, re.MULTILINE)
     return list(dict.fromkeys(os.path.basename(path) for path in [*latest, *reversed(others)]))
-
-
-def read_json(path: str, expected: type) -> Any:
-    """What is in a JSON file; a ValueError that names it if that is not of the type `expected`."""
-    try:
-        value = json.loads(filesystem.read_bytes(path))
-    except ValueError as error:
-        raise ValueError(f"{path} is not valid JSON: {error}") from error
-    if not isinstance(value, expected):
-        raise ValueError(f"{path} holds no JSON {expected.__name__}")
-    return value
 
 
 def _tokenizer_settings(
@@ -284,9 +304,12 @@ def _tokenizer_settings(
     And whether it keeps special tokens.
     """
     tokenizer_file, values = _tokenizer_config(folder)
+    for key in ("do_lower_case", "keep_special_tokens"):
+        if not isinstance(values.get(key, True), bool | None):
+            raise ValueError(f"{tokenizer_file}: {key}={values[key]!r:.80} must be true or false")
     lower, reason = (
         (bool(values["do_lower_case"]), f"do_lower_case in {tokenizer_file}")
-        if "do_lower_case" in values
+        if values.get("do_lower_case") is not None
         else _stored_case(folder, vocab_file) or _likely_case(folder, vocab_file, spm_model_file)
     )
     if vocab_file and os.path.basename(vocab_file) == TOKENIZER_JSON:
@@ -307,14 +330,14 @@ def _differences(values: dict[str, Any], do_lower_case: bool | None) -> Iterator
     strip_accents = values.get("strip_accents")
     if strip_accents not in (None, do_lower_case):
         yield (
-            f"strip_accents={strip_accents!r}, but accents are stripped here exactly where text "
-            "is lower-cased"
+            f"strip_accents={strip_accents!r:.80}, but accents are stripped here exactly where "
+            "text is lower-cased"
         )
     if values.get("tokenize_chinese_chars") is False:
         yield "tokenize_chinese_chars=False, but here every Chinese character stands alone"
     kind = values.get("tokenizer_class") or "BertTokenizer"
     if not _SAME_TOKENIZERS.fullmatch(str(kind)):
-        yield f"tokenizer_class={kind!r}, but text is tokenized here as BertTokenizer does"
+        yield f"tokenizer_class={kind!r:.80}, but text is tokenized here as BertTokenizer does"
 
 
 def _spm_differences(values: dict[str, Any], do_lower_case: bool | None) -> Iterator[str]:
@@ -322,12 +345,15 @@ def _spm_differences(values: dict[str, Any], do_lower_case: bool | None) -> Iter
     keep_accents = values.get("keep_accents")
     if keep_accents not in (None, not do_lower_case):
         yield (
-            f"keep_accents={keep_accents!r}, but accents are kept here exactly where text is not "
-            "lower-cased"
+            f"keep_accents={keep_accents!r:.80}, but accents are kept here exactly where text is "
+            "not lower-cased"
         )
     kind = values.get("tokenizer_class") or SPM_TOKENIZER_CLASS
     if not _SAME_SPM_TOKENIZERS.fullmatch(str(kind)):
-        yield f"tokenizer_class={kind!r}, but text is tokenized here as {SPM_TOKENIZER_CLASS} does"
+        yield (
+            f"tokenizer_class={kind!r:.80}, but text is tokenized here as {SPM_TOKENIZER_CLASS} "
+            "does"
+        )
 
 
 @functools.cache
@@ -339,7 +365,9 @@ def _stored_case(folder: str, vocab_file: str | None) -> tuple[bool, str] | None
     """What a KerasHub preset, or a SavedModel, says of its tokenizer; None for any other."""
     if vocab_file == os.path.join(folder, _KERAS_HUB_VOCAB):
         file = os.path.join(folder, "tokenizer.json")
-        values = read_json(file, dict).get("config") if filesystem.is_file(file) else None
+        values = (
+            filesystem.read_json(file, dict).get("config") if filesystem.is_file(file) else None
+        )
         lower = values.get("lowercase") if isinstance(values, dict) else None
         return (lower, f"lowercase in {file}") if isinstance(lower, bool) else None
     if vocab_file and os.path.basename(vocab_file) == TOKENIZER_JSON:

@@ -24,6 +24,7 @@ from bert_tf.config import BertConfig
 
 _SLOT = ".OPTIMIZER_SLOT"
 _GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
+_MAX_NODES = 100_000
 _LAYER = "bert/encoder/layer_{i}"
 # (Google, the variable's name at Model Garden, the attributes that lead to it in its BertEncoderV2;
 # in a pretrainer the encoder's stand under `encoder_network`).
@@ -146,6 +147,8 @@ def variables(prefix: str) -> dict[str, str]:
     except Exception as error:  # DecodeError, OpError, ...
         raise damaged(prefix, error) from error
     present = reader.get_variable_to_shape_map()
+    if len(graph.nodes) > _MAX_NODES or any(len(x.attributes) > _MAX_NODES for x in graph.nodes):
+        raise damaged(prefix, f"a graph of more than {_MAX_NODES} objects")
     return {
         attribute.checkpoint_key: attribute.full_name
         for node in graph.nodes
@@ -165,7 +168,7 @@ def stored_case(prefix: str) -> bool | None:
     key = "do_lower_case/.ATTRIBUTES/VARIABLE_VALUE"
     if open_file.get_variable_to_shape_map().get(key) != []:
         return None
-    (_, value), *_ = google.tensors(prefix, open_file, {key: []}, wanted=[key])
+    (_, value), *_ = google.tensors(open_file, [key])
     return bool(value)
 
 
@@ -189,11 +192,10 @@ def read(prefix: str) -> dict[str, np.ndarray]:
       ValueError: there is no BERT in it, or two.
     """
     open_file = google.reader(prefix)
-    shapes = open_file.get_variable_to_shape_map()
     types = open_file.get_variable_to_dtype_map()
     wanted = {key: name for key, name in variables(prefix).items() if types[key].is_floating}
     result: dict[str, np.ndarray] = {}
-    for key, tensor in google.tensors(prefix, open_file, shapes, wanted=wanted.keys()):
+    for key, tensor in google.tensors(open_file, wanted):
         name = google_name(wanted[key])
         if name in result:
             raise ValueError(f"{prefix} holds {name} twice; it has more than one encoder")

@@ -1,7 +1,7 @@
 """PaddlePaddle's `.pdparams`, ERNIE above all, without Paddle and without executing what is in it.
 
-Such a file is a pickle of a dictionary: names to numpy arrays. The unpickler here knows the three
-things an array is pickled as; any other global is refused before anything is called.
+Such a file is a pickle of a dictionary: names to numpy arrays. The globals known here are those
+that an array is pickled as.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from bert_tf import filesystem
+from bert_tf.checkpoints.files import reading
+from bert_tf.checkpoints.limits import Allowance, is_shape
 from bert_tf.checkpoints.names import Renamer
-from bert_tf.checkpoints.pytorch import RestrictedUnpickler, pickle_errors, unpickle
+from bert_tf.checkpoints.pickles import Built, Function, Machine
 
 _TYPES = ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "b1")
 _LAYER = "bert/encoder/layer_{i}"
@@ -91,73 +92,57 @@ _NAMES = "StructuredToParameterName@@"  # Paddle's own table of names, no weight
 _TIED = "cls.predictions.decoder_weight"
 
 
-class _Dtype:
+class _Dtype(Built):
     """numpy.dtype as a pickle makes it: its name first, then its state, which is left aside."""
 
     def __init__(self, name: Any = None, *_ignored: Any):
-        if name not in _TYPES:
-            raise ValueError(f"an array of type {name!r}")
+        if not isinstance(name, str) or name not in _TYPES:
+            raise ValueError("an array of a type that no weights have")
         self.dtype = np.dtype(f"<{name}")
 
-    def __setstate__(self, state: Any) -> None:
-        if not isinstance(state, tuple) or state[1] not in ("<", "|"):
+    def build(self, state: Any) -> None:
+        if not isinstance(state, tuple) or len(state) < 2 or state[1] not in ("<", "|"):
             raise ValueError("the numbers are big-endian")
 
 
-class _Array:
+class _Array(Built):
     """numpy.ndarray as a pickle makes it: `_reconstruct`, then its state."""
 
     array: np.ndarray
 
-    def __setstate__(self, state: Any) -> None:
+    def build(self, state: Any) -> None:
+        if not isinstance(state, tuple) or len(state) != 5:
+            raise ValueError("an array without shape and type")
         _version, shape, kind, fortran, data = state
         if not isinstance(kind, _Dtype) or not isinstance(data, bytes):
             raise ValueError("an array without type or numbers")
-        if any(type(x) is not int or x < 0 for x in shape):
-            raise ValueError(f"an array of shape {shape}")
+        if not is_shape(shape):
+            raise ValueError("an array whose shape is none")
         if math.prod(shape) * kind.dtype.itemsize != len(data):
             raise ValueError(f"an array of shape {shape} in {len(data)} bytes")
         order: Any = "F" if fortran else "C"
         self.array = np.frombuffer(data, kind.dtype).reshape(shape, order=order)
 
 
-class _Marker:
-    """Stands for numpy.ndarray, which is named but never called."""
-
-    __slots__ = ()
-
-
-class _Reconstruct:
+def _reconstruct(*_ignored: Any) -> _Array:
     """numpy's `_reconstruct(ndarray, (0,), b"b")`."""
-
-    __slots__ = ()
-
-    def __call__(self, *_ignored: Any) -> _Array:
-        return _Array()
+    return _Array()
 
 
-class _Encode:
+def _encode(text: Any, encoding: Any = "latin1") -> bytes:
     """`_codecs.encode(text, "latin1")`: how protocol 2 writes bytes."""
-
-    __slots__ = ()
-
-    def __call__(self, text: Any, encoding: Any = "latin1") -> bytes:
-        if not isinstance(text, str) or encoding != "latin1":
-            raise ValueError(f"bytes in {encoding!r}")
-        return text.encode("latin1")
+    if not isinstance(text, str) or encoding != "latin1":
+        raise ValueError("bytes that are not written in latin1")
+    return text.encode("latin1")
 
 
 _GLOBALS = {
-    ("numpy.core.multiarray", "_reconstruct"): _Reconstruct(),
-    ("numpy._core.multiarray", "_reconstruct"): _Reconstruct(),
-    ("numpy", "ndarray"): _Marker(),
-    ("numpy", "dtype"): _Dtype,
-    ("_codecs", "encode"): _Encode(),
+    ("numpy.core.multiarray", "_reconstruct"): Function(_reconstruct),
+    ("numpy._core.multiarray", "_reconstruct"): Function(_reconstruct),
+    ("numpy", "ndarray"): None,  # named, but never called
+    ("numpy", "dtype"): Function(_Dtype),
+    ("_codecs", "encode"): Function(_encode),
 }
-
-
-class _Unpickler(RestrictedUnpickler):
-    allowed = _GLOBALS
 
 
 def read(path: str) -> dict[str, np.ndarray]:
@@ -201,18 +186,23 @@ def _layout(name: str, tensor: np.ndarray) -> np.ndarray:
 
 def _arrays(path: str) -> dict[str, np.ndarray]:
     """What is in the file, by the names in it."""
-    with filesystem.local_copy(path) as local, open(local, "rb") as file, pickle_errors(path):
+    with reading(path) as (local, allowance), open(local, "rb") as file:
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            state = unpickle(_Unpickler(data, encoding="latin1"), data)
+            state = Machine(_GLOBALS, allowance, "latin1").load(data)
         if not isinstance(state, dict):
             raise ValueError(f"it holds a {type(state).__name__}, not a dictionary of arrays")
         state.pop(_NAMES, None)
-        return {name: _array(name, value) for name, value in state.items()}
+        return {name: _array(name, value, allowance) for name, value in state.items()}
 
 
-def _array(name: Any, value: Any) -> np.ndarray:
+def _array(name: Any, value: Any, allowance: Allowance) -> np.ndarray:
+    if not isinstance(name, str):
+        raise ValueError(f"an entry's name is a {type(name).__name__}, not a text")
     if isinstance(value, tuple) and len(value) == 2:  # (its name at Paddle, the array)
         value = value[1]
-    if not isinstance(name, str) or not isinstance(value, _Array):
-        raise ValueError(f"entry {name!r} is a {type(value).__name__}, not an array")
-    return value.array
+    allowance.take(0, name)
+    array = getattr(value, "array", None) if isinstance(value, _Array) else None
+    if array is None:
+        raise ValueError(f"entry {name!r:.80} is a {type(value).__name__}, not an array")
+    allowance.take(array.nbytes)
+    return array

@@ -1,8 +1,7 @@
 """`pytorch_model.bin` without PyTorch, and without executing what is in it.
 
-Such a file is a pickle, a program for a small machine, beside raw storages. The unpickler here
-knows three things a state dict is made of: ordered dictionaries, tensors and the types of
-storages. Any other global is refused before anything is called.
+Such a file is a pickle, a program for a small machine, beside raw storages. Three globals are
+known here, those a state dict is made of: ordered dictionaries, tensors and the types of storages.
 
 Two layouts: a zip archive (PyTorch 1.6 and later) and, before that, five pickles in a row
 followed by the storages. Source: torch/serialization.py and torch/_utils.py of PyTorch 2.
@@ -10,24 +9,20 @@ followed by the storages. Source: torch/serialization.py and torch/_utils.py of 
 
 from __future__ import annotations
 
-import collections
-import contextlib
 import dataclasses
 import io
 import math
 import mmap
 import os
-import pickle
-import pickletools
 import zipfile
-from collections.abc import Iterator, Mapping
 from typing import Any, BinaryIO, NamedTuple
 
 import ml_dtypes
 import numpy as np
 
-from bert_tf import filesystem
-from bert_tf.checkpoints.files import damaged
+from bert_tf.checkpoints.files import reading
+from bert_tf.checkpoints.limits import Allowance, is_shape
+from bert_tf.checkpoints.pickles import ORDERED_DICT, Function, Machine
 
 _STORAGE_TYPES = {
     "FloatStorage": np.dtype("<f4"),
@@ -42,10 +37,6 @@ _STORAGE_TYPES = {
     "BoolStorage": np.dtype("?"),
 }
 _LEGACY_MAGIC, _LEGACY_PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
-
-
-class UnsafePickleError(ValueError):
-    """The file wants to call something that no set of weights needs."""
 
 
 class _StorageType(NamedTuple):
@@ -71,12 +62,11 @@ class _Tensor:
     shape: tuple[int, ...]
     strides: tuple[int, ...]
 
-    def array(self) -> np.ndarray:
+    def array(self, allowance: Allowance) -> np.ndarray:
         dtype, data = self.storage.dtype, self.storage.data
-        sizes = (self.offset, *self.shape, *self.strides)
-        if len(self.shape) != len(self.strides) or any(type(x) is not int or x < 0 for x in sizes):
-            raise ValueError(f"a tensor of shape {self.shape} with strides {self.strides}")
-        if (count := math.prod(self.shape)) == 0:
+        count = math.prod(self.shape)
+        allowance.take(count * dtype.itemsize)
+        if count == 0:
             return np.zeros(self.shape, dtype)
         end = self.offset + sum((n - 1) * s for n, s in zip(self.shape, self.strides, strict=True))
         if data is None or end >= data.size or count > data.size:
@@ -86,65 +76,48 @@ class _Tensor:
         return np.ascontiguousarray(view).reshape(self.shape)
 
 
-class _RebuildTensor:
+def _rebuild_tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_ignored: Any) -> _Tensor:
     """torch._utils._rebuild_tensor_v2; what follows the strides is about gradients and hooks."""
-
-    __slots__ = ()  # nor can a pickle hang anything on it, as it could on a function
-
-    def __call__(
-        self, storage: Any, offset: Any, shape: Any, strides: Any, *_ignored: Any
-    ) -> _Tensor:
-        if not isinstance(storage, _Storage):
-            raise ValueError("a tensor without a storage")
-        return _Tensor(storage, offset, tuple(shape), tuple(strides))
+    if not isinstance(storage, _Storage):
+        raise ValueError("a tensor without a storage")
+    if not all(map(is_shape, (shape, strides, (offset,)))) or len(shape) != len(strides):
+        raise ValueError("a tensor whose offset, shape and strides are not its sizes")
+    return _Tensor(storage, offset, tuple(shape), tuple(strides))
 
 
-class _RebuildParameter:
+def _rebuild_parameter(tensor: Any, *_ignored: Any) -> Any:
     """torch._utils._rebuild_parameter."""
-
-    __slots__ = ()
-
-    def __call__(self, tensor: Any, *_ignored: Any) -> Any:
-        return tensor
+    return tensor
 
 
 _GLOBALS = {
-    ("collections", "OrderedDict"): collections.OrderedDict,
-    ("torch._utils", "_rebuild_tensor_v2"): _RebuildTensor(),
-    ("torch._utils", "_rebuild_parameter"): _RebuildParameter(),
+    ("collections", "OrderedDict"): ORDERED_DICT,
+    ("torch._utils", "_rebuild_tensor_v2"): Function(_rebuild_tensor),
+    ("torch._utils", "_rebuild_parameter"): Function(_rebuild_parameter),
     **{("torch", name): _StorageType(dtype) for name, dtype in _STORAGE_TYPES.items()},
 }
 
 
-class RestrictedUnpickler(pickle.Unpickler):
-    """Knows the globals in `allowed`, by module and name, and refuses any other uncalled."""
+class _Storages:
+    """The storages that a pickle has named, by their keys."""
 
-    allowed: Mapping[tuple[str, str], Any]
+    def __init__(self) -> None:
+        self.by_key: dict[str, _Storage] = {}
 
-    def find_class(self, module: str, name: str) -> Any:
-        try:
-            return self.allowed[module, name]
-        except KeyError:
-            raise UnsafePickleError(
-                f"it asks for {module}.{name}, which no set of weights needs, so nothing in it was "
-                "run; give weights from a source you trust, best as model.safetensors"
-            ) from None
-
-
-class _Unpickler(RestrictedUnpickler):
-    allowed = _GLOBALS
-
-    def __init__(self, file: Any):
-        super().__init__(file, encoding="utf-8")
-        self.storages: dict[str, _Storage] = {}
-
-    def persistent_load(self, pid: Any) -> _Storage:
+    def named(self, pid: Any) -> _Storage:
+        """Return the storage of a persistent id, which may be anything."""
+        if type(pid) is not tuple or not 5 <= len(pid) <= 6:
+            raise ValueError("a persistent id that is no storage's")
         kind, storage_type, key, _location, count, *view = pid
-        if kind != "storage" or not isinstance(storage_type, _StorageType) or any(view):
-            raise ValueError(f"a storage of an unknown kind: {pid}")
-        if not isinstance(key, str) or not isinstance(count, int) or count < 0:
-            raise ValueError(f"a storage without key or size: {pid}")
-        return self.storages.setdefault(key, _Storage(key, storage_type.dtype, count))
+        if (
+            not isinstance(storage_type, _StorageType)
+            or kind != "storage"
+            or view not in ([], [None])
+        ):
+            raise ValueError("a storage of an unknown kind")
+        if not isinstance(key, str) or not is_shape((count,)):
+            raise ValueError("a storage without key or size")
+        return self.by_key.setdefault(key, _Storage(key, storage_type.dtype, count))
 
 
 def read(path: str) -> dict[str, np.ndarray]:
@@ -154,82 +127,74 @@ def read(path: str) -> dict[str, np.ndarray]:
       UnsafePickleError: the pickle refers to anything but tensors; nothing was run.
       DamagedCheckpointError: the file is truncated or corrupted.
     """
-    with filesystem.local_copy(path) as local, open(local, "rb") as file, pickle_errors(path):
-        state = _read_zip(file) if zipfile.is_zipfile(file) else _read_legacy(file)
+    with reading(path) as (local, allowance), open(local, "rb") as file:
+        read_layout = _read_zip if zipfile.is_zipfile(file) else _read_legacy
+        state = read_layout(file, allowance)
         if not isinstance(state, dict):
             raise ValueError(f"it holds a {type(state).__name__}, not a dictionary of tensors")
-        return {name: _array(name, tensor) for name, tensor in state.items()}
+        return {name: _array(name, tensor, allowance) for name, tensor in state.items()}
 
 
-@contextlib.contextmanager
-def pickle_errors(path: str) -> Iterator[None]:
-    """What goes wrong with a pickle in the block names the file: it is refused, or damaged."""
-    try:
-        yield
-    except UnsafePickleError as error:
-        raise UnsafePickleError(f"{path} is refused: {error}") from None
-    except Exception as error:  # a broken pickle raises nearly anything, KeyError to EOFError
-        raise damaged(path, str(error) or type(error).__name__) from error
+def _array(name: Any, tensor: Any, allowance: Allowance) -> np.ndarray:
+    if not isinstance(name, str):
+        raise ValueError(f"an entry's name is a {type(name).__name__}, not a text")
+    allowance.take(0, name)
+    if not isinstance(tensor, _Tensor):
+        raise ValueError(f"entry {name!r:.80} is a {type(tensor).__name__}, not a tensor")
+    return tensor.array(allowance)
 
 
-def _array(name: Any, tensor: Any) -> np.ndarray:
-    if not isinstance(name, str) or not isinstance(tensor, _Tensor):
-        raise ValueError(f"entry {name!r} is a {type(tensor).__name__}, not a tensor")
-    return tensor.array()
-
-
-def unpickle(unpickler: pickle.Unpickler, file: Any) -> Any:
-    """Loads the next pickle in `file`, after a look at its opcodes that runs none.
-
-    The unpickler keeps its memo in a list as long as the largest index, whatever that is.
-    """
-    start = file.tell()
-    for opcode, argument, _ in pickletools.genops(file):
-        if opcode.name.endswith("PUT") and argument > file.tell():
-            raise ValueError(f"opcode {opcode.name} with index {argument}")
-    file.seek(start)
-    return unpickler.load()
-
-
-def _read_zip(file: BinaryIO) -> Any:
+def _read_zip(file: BinaryIO, allowance: Allowance) -> Any:
+    left = os.fstat(file.fileno()).st_size
     with zipfile.ZipFile(file) as archive:
         entries = {name.partition("/")[2]: name for name in archive.namelist()}
 
         def contents(name: str) -> bytes:
+            nonlocal left
+            if name not in entries:
+                raise ValueError(f"it lacks {name!r:.80}")
             entry = archive.getinfo(entries[name])
             if entry.compress_type != zipfile.ZIP_STORED:  # so it cannot swell on reading
-                raise ValueError(f"{entry.filename} is compressed")
+                raise ValueError(f"{entry.filename:.80} is compressed")
+            left -= entry.file_size
+            if left < 0:
+                raise ValueError("its parts lie one over the other")
             return archive.read(entry)
 
         if entries.get("byteorder") and contents("byteorder") != b"little":
             raise ValueError("the numbers are big-endian")
         program = io.BytesIO(contents("data.pkl"))
-        unpickler = _Unpickler(program)
-        state = unpickle(unpickler, program)
-        for storage in unpickler.storages.values():
+        storages = _Storages()
+        state = Machine(_GLOBALS, allowance, "utf-8", storages.named).load(program)
+        for storage in storages.by_key.values():
             storage.data = np.frombuffer(contents(f"data/{storage.key}"), storage.dtype)
             if storage.data.size != storage.count:
-                raise ValueError(f"storage {storage.key} has not {storage.count} numbers")
+                raise ValueError(f"storage {storage.key:.80} has not {storage.count} numbers")
     return state
 
 
-def _read_legacy(file: BinaryIO) -> Any:
+def _read_legacy(file: BinaryIO, allowance: Allowance) -> Any:
     data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-
-    def header() -> Any:
-        return unpickle(_Unpickler(data), data)
-
-    if header() != _LEGACY_MAGIC or header() != _LEGACY_PROTOCOL:
-        raise ValueError("this is no file of PyTorch's")
-    if header().get("little_endian") is not True:
+    storages = _Storages()
+    machine = Machine(_GLOBALS, allowance, "utf-8", storages.named)
+    for number in (_LEGACY_MAGIC, _LEGACY_PROTOCOL):
+        found = machine.load(data)
+        if type(found) is not int or found != number:
+            raise ValueError("this is no file of PyTorch's")
+    system = machine.load(data)
+    if not isinstance(system, dict) or system.get("little_endian") is not True:
         raise ValueError("the numbers are big-endian")
-    unpickler = _Unpickler(data)
-    state = unpickle(unpickler, data)
-    for key in header():
-        storage = unpickler.storages[key]
+    state = machine.load(data)
+    keys = machine.load(data)
+    for key in keys if isinstance(keys, list) else [None]:
+        if not isinstance(key, str) or key not in storages.by_key:
+            raise ValueError("its list of storages names others than its tensors do")
+        storage = storages.by_key[key]
         count = int.from_bytes(data.read(8), "little")
         if count != storage.count:
-            raise ValueError(f"storage {key} has {count} numbers where {storage.count} are named")
+            raise ValueError(
+                f"storage {key:.80} has {count} numbers where {storage.count} are named"
+            )
         storage.data = np.frombuffer(data, storage.dtype, count, data.tell())
         data.seek(storage.data.nbytes, os.SEEK_CUR)
     return state

@@ -215,13 +215,13 @@ class CheckpointManager:
         if not filesystem.is_file(path):
             return None
         try:
-            best = json.loads(filesystem.read_bytes(path))
+            best = filesystem.read_json(path, dict)
             name, score = os.path.join("", best["checkpoint"]), float(best["score"])
             history = tuple((int(step), float(score)) for step, score in best.get("history", ()))
             return _Best(name, score, history)
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, OverflowError) as error:
             logging.warning(
-                "%s is damaged (%r): which checkpoint is best is not known until the next "
+                "%s is damaged (%.200r): which checkpoint is best is not known until the next "
                 "evaluation",
                 path,
                 error,

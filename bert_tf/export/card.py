@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 from bert_tf import filesystem
-from bert_tf.checkpoints.location import read_json
 
 CARD_FILE = "README.md"
 _PACKAGES = ("bert_tf", "tensorflow", "tensorflow-text", "keras")
@@ -101,7 +100,9 @@ def read_run(folder: str | None) -> Run:
     found = {}
     for name in ("run.json", "metrics.json"):
         path = os.path.join(folder or "", name)
-        found[name] = read_json(path, dict) if folder and filesystem.is_file(path) else {}
+        found[name] = (
+            filesystem.read_json(path, dict) if folder and filesystem.is_file(path) else {}
+        )
     run = found["run.json"]
     parts = {part: run.get(part) or {} for part in ("flags", "data_sha256", "versions")}
     return Run(**parts, metrics=found["metrics.json"])

@@ -10,7 +10,7 @@ import tensorflow as tf
 from absl import logging
 
 from bert_tf import checkpoints, filesystem, run_folder
-from bert_tf.checkpoints.location import LABELS_FILE
+from bert_tf.checkpoints.location import LABELS_FILE, check_size
 from bert_tf.config import BertConfig
 from bert_tf.run_config import TOKENIZATIONS, TrainingConfig
 from bert_tf.tokenization import (
@@ -96,7 +96,10 @@ def _bert_config(
     if file is None and (found := checkpoints.config_of(place)):
         return found, place.config_file or place.weights
     _check_there("bert_config_file", file, source)
-    return BertConfig.from_json_file(file), file
+    bert_config = BertConfig.from_json_file(file)
+    if source is not None:
+        check_size(bert_config, place, file)
+    return bert_config, file
 
 
 def _tokenizer_file(config: ModelFlags, place: checkpoints.Location) -> tuple[str, str | None]:

@@ -9,7 +9,6 @@ from typing import Any
 import tensorflow as tf
 
 from bert_tf import filesystem, reporting, run_folder
-from bert_tf.checkpoints.location import read_json
 from bert_tf.reporting.events import read_scalars
 from bert_tf.reporting.parts import Section
 from bert_tf.run_config import RunConfig
@@ -81,4 +80,4 @@ def _evaluated_files(metrics: Mapping[str, Any]) -> str | None:
 
 def _read(folder: str, name: str) -> dict[str, Any]:
     path = tf.io.gfile.join(folder, name)
-    return read_json(path, dict) if filesystem.is_file(path) else {}
+    return filesystem.read_json(path, dict) if filesystem.is_file(path) else {}

@@ -14,6 +14,7 @@ from bert_tf.vocabulary import tokenizer_json
 Key = TypeVar("Key")
 Value = TypeVar("Value")
 
+_MAX_BYTES = 256 << 20  # of a file; the largest vocabularies have 20 MB
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 
 
@@ -61,7 +62,7 @@ def _lines(vocab_file: str | PathLike[str]) -> tuple[list[str], bool]:
     if fspath(vocab_file).endswith(tokenizer_json.ENDING):
         return tokenizer_json.tokens(vocab_file), False
     try:
-        text = filesystem.read_bytes(vocab_file).decode("utf-8")
+        text = filesystem.read_bytes(vocab_file, _MAX_BYTES).decode("utf-8")
     except UnicodeDecodeError as error:
         raise ValueError(
             f"{fspath(vocab_file)} is not UTF-8 text ({error}); expected a vocabulary, "

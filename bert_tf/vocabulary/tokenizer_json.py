@@ -1,6 +1,5 @@
 """Hugging Face's `tokenizer.json`, where it describes BERT's own tokenizer."""
 
-import json
 from collections.abc import Iterable
 from os import PathLike, fspath
 from typing import Any
@@ -16,7 +15,7 @@ def normalizer(path: str | PathLike[str]) -> dict[str, Any]:
 
     Raises: ValueError, naming the file, if it is no JSON object.
     """
-    found = _json_object(path).get("normalizer")
+    found = filesystem.read_json(path, dict).get("normalizer")
     return found if isinstance(found, dict) else {}
 
 
@@ -27,7 +26,7 @@ def tokens(path: str | PathLike[str]) -> list[str]:
 
     Raises: ValueError, naming the file, unless it describes BERT's own tokenizer.
     """
-    found = _json_object(path)
+    found: dict[str, Any] = filesystem.read_json(path, dict)
     kinds = [_kind(found.get(name)) for name in _PARTS]
     if kinds != list(_PARTS.values()):
         raise ValueError(
@@ -65,13 +64,3 @@ def _kind(part: Any) -> str:
 
 def _listed(kinds: Iterable[str]) -> str:
     return ", ".join(f"{kind} as {part}" for kind, part in zip(kinds, _PARTS, strict=True))
-
-
-def _json_object(path: str | PathLike[str]) -> dict[str, Any]:
-    try:
-        found = json.loads(filesystem.read_bytes(path))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{fspath(path)} is not valid JSON: {error}") from None
-    if not isinstance(found, dict):
-        raise ValueError(f"{fspath(path)} holds no JSON object")
-    return found
