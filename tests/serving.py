@@ -37,11 +37,16 @@ def tiny_encoder():
 class ServerProcess:
     """The real program, on ports that were free."""
 
-    def __init__(self, model, *flags):
+    def __init__(self, model, *flags, start_new_session=False):
         command = [sys.executable, "-m", "bert_tf.serving", "-model_dir", str(model)]
         command += ["-port", "0", "-port_out", "0", *flags]
         self.process = subprocess.Popen(
-            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            command,
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=start_new_session,
         )
         found = self._read(r":(\d+), results at (\d+)(?:, HTTP at (\d+))?")
         self.port, self.port_out = map(int, found[:2])

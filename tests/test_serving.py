@@ -1,6 +1,7 @@
 """bert-serving-start as a process, with bert-as-service's own client and with ours."""
 
 import asyncio
+import os
 import random
 import re
 import signal
@@ -236,11 +237,17 @@ def test_our_clients(server, expected):
     with BertClient(**ports, identity="a name") as client:
         pair = {"text_a": "the book was bad", "text_b": "he never read it"}
         np.testing.assert_allclose(client.encode([pair])[0], expected[1], atol=1e-5)
-        with pytest.warns(UserWarning, match="max_seq_len=25"):
-            vectors, tokens = client.encode(TEXTS, show_tokens=True)
+        with pytest.warns(UserWarning, match=r"cut 1 text\(s\) to its max_seq_len=25: 4$"):
+            vectors, tokens, cut = client.encode(TEXTS, show_tokens=True, show_truncated=True)
         np.testing.assert_allclose(vectors, expected, atol=1e-5)
-        assert len(tokens[4]) == 25
-        client.length_limit = None
+        assert len(tokens[4]) == 25 and cut == [4]
+        assert client.server_status["now"]["truncated_texts"] > 0
+        vectors, cut = client.encode(["we"], show_truncated=True)
+        assert vectors.shape == (1, SIZE) and cut == []
+    with BertClient(**ports, check_length=False) as client:
+        client.encode(TEXTS, blocking=False)
+        (response,) = client.fetch()
+        assert list(response.truncated) == [4] and len(response) == 3
         found = client.encode_async(([text] for text in TEXTS * 10), max_num_batch=45)
         ids = sorted(response.id for response in found)
         assert ids == list(range(ids[0], ids[0] + 45))
@@ -408,18 +415,46 @@ def test_termination_where_it_is_allowed(model):
     assert running.wait() == 0
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signals_while_the_model_is_loaded(model, number):
+    """Every process of the terminal gets Ctrl-C; one request is waiting."""
+    running = ServerProcess(model, "-http_port=0", "--num_worker=2", start_new_session=True)
+    send(running, [b"me", b'["we"]', b"1", b"1"])
+    time.sleep(0.5)
+    began = time.monotonic()
+    kill = os.killpg if number == signal.SIGINT else os.kill
+    kill(running.process.pid, number)
+    said = running.process.stdout.read()
+    assert running.wait() == 0 and time.monotonic() - began < 10
+    assert "Traceback" not in said and "ready: 1 of 2" not in said
+
+
+def test_the_start_is_quiet_and_says_when_all_are_ready(model):
+    running = ServerProcess(model, "--num_worker=2", "--cpu=true")
+    lines = [running.process.stdout.readline() for _ in range(3)]
+    assert lines == [
+        "texts are cut to 25 pieces (the default; -max_seq_len changes it)\n",
+        "ready: 1 of 2 workers\n",
+        "ready: 2 of 2 workers\n",
+    ]
+    running.process.send_signal(signal.SIGTERM)
+    assert running.process.stdout.read().startswith("finishing what was accepted")
+    assert running.wait() == 0
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
         (["-max_seq_len=1000"], "exceeds this model's"),
         (["-pooling_layer", "9"], "-pooling_layer=9"),
         (["-ckpt_name=nothing"], "-model_dir"),
+        (["-port=5555", "-port_out=5555"], "-port and -port_out are both 5555"),
         (["-pooling_strategy=CLASSIFICATION"], "no classifier"),
     ],
 )
 def test_flags_that_do_not_fit(model, flags, message):
-    command = [sys.executable, "-m", "bert_tf.serving", "-model_dir", str(model), *flags]
-    command += ["-port=0", "-port_out=0"]
+    command = [sys.executable, "-m", "bert_tf.serving", "-model_dir", str(model)]
+    command += ["-port=0", "-port_out=0", *flags]
     ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert ran.returncode == 1 and message in ran.stderr
 

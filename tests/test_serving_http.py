@@ -21,6 +21,7 @@ from serving import TINY, ServerProcess, tiny_encoder
 
 from bert_tf import checkpoints, heads
 from bert_tf.serving import BertClient, assets, flags, rest
+from bert_tf.serving.rows import RowMaker
 
 TEXTS = ["we liked this film", "the book was bad ||| he never read it", "", "学习"]
 LABELS = ["bad", "good", "中立"]
@@ -96,6 +97,10 @@ def test_encode(server):
         (b"\xff", "no JSON"),
         (b"[" * 5000, "no JSON"),
         (b"[]", "expected a JSON object"),
+        (b'{"id": NaN, "texts": ["we"]}', "no JSON"),
+        (b'{"texts": ' + b"[" * 200_000 + b"]" * 200_000 + b"}", "no JSON"),
+        (b'{"texts": ["we", ' + b"9" * 5000 + b"]}", "no JSON"),
+        (b'{"texts": ["\\ud800"]}', "no JSON"),
         (b"{}", "texts is NoneType"),
         (b'{"texts": "we"}', "texts is str"),
         (b'{"texts": []}', "texts is empty"),
@@ -115,6 +120,26 @@ def test_too_large_a_request(server):
     came = post(server, "encode", data=b" " * (65 << 20))
     assert came.status_code == 413 and "64 MB" in came.json()["description"]
     assert post(server, "encode", json={"texts": ["we"]}).status_code == 200
+
+
+def test_texts_that_are_cut_are_told_and_counted(server):
+    def counted():
+        text = requests.get(f"{server.url}/metrics").text
+        (found,) = re.findall(r"^bert_serving_truncated_texts_total (.*)$", text, re.MULTILINE)
+        now = requests.get(f"{server.url}/status/server").json()["now"]
+        assert now["truncated_texts"] == float(found)
+        return float(found)
+
+    before, long = counted(), "it " * 40
+    given = {"texts": ["we", long, "it " * 23, long]}  # 25 pieces fit
+    answer = post(server, "encode", json=given).json()
+    assert answer["truncated"] == {"count": 2, "rows": [1, 3]}
+    body = {"instances": ["we", long]}
+    answer = post(server, "v1/models/bert:predict", json=body).json()
+    assert answer["truncated"] == {"count": 1, "rows": [1]}
+    assert counted() == before + 3
+    answer = post(server, "encode", json={"texts": ["we"]}).json()
+    assert "truncated" not in answer and counted() == before + 3
 
 
 def test_status(server):
@@ -200,7 +225,7 @@ def test_a_browser_shows_the_status(server, tmp_path):
     assert '<p id="state" class="">ready: 2 of 2 workers' in dom
     tiles = re.findall(r'<div class="tile"><b>([^<]*)</b><span>([^<]*)</span>', dom)
     shown = {name: value for value, name in tiles}
-    assert len(shown) == 10 and int(shown["texts"].replace(",", "")) >= 40
+    assert len(shown) == 11 and int(shown["texts"].replace(",", "")) >= 40
     assert shown["latency, median"].endswith(" ms")
     assert len(re.findall(r"<span>≤ \d+</span>", dom)) == 10  # bars
     assert re.search(r'<polyline points="[\d., ]+"', dom)
@@ -241,6 +266,47 @@ def test_a_classifier_answers_by_the_names_of_an_export(tmp_path):
         running.process.terminate()
         assert len(asked.result().json()["predictions"]) == 3000
     assert running.wait() == 0
+
+
+def planned(folder, *given):
+    """What the server plans, and what a row holds of 60 words."""
+    command = ["-model_dir", str(folder), *given]
+    plan, tokenizer = assets.read(flags.parser().parse_args(command))
+    words = [["we", "it", "he"][n % 3] for n in range(60)]
+    row = RowMaker(plan, tokenizer)((" ".join(words), None))
+    return plan, tokenizer.convert_ids_to_tokens(row.input_ids.tolist()), row.cut
+
+
+def test_a_fine_tuned_model_takes_the_length_that_it_was_trained_for(tmp_path):
+    classifier(tmp_path)
+    head = "--pooling_strategy=CLASSIFICATION"
+    plan, pieces, cut = planned(tmp_path, head)  # no length is noted
+    assert plan.max_length == plan.arguments.max_seq_len == 64 and len(pieces) == 62 and not cut
+    plan, pieces, cut = planned(tmp_path)
+    assert plan.max_length == len(pieces) == 25 and cut and "the default" in plan.notices[0]
+    task = {"task_type": "classification", "max_seq_length": 40, "long_text": "head_tail"}
+    (tmp_path / "task.json").write_text(json.dumps(task))
+    plan, pieces, cut = planned(tmp_path, head)
+    assert plan.max_length == plan.arguments.max_seq_len == len(pieces) == 40 and cut
+    assert pieces[-4:] == ["we", "it", "he", "[SEP]"] and len(plan.notices) == 1
+    assert planned(tmp_path)[0].max_length == 40
+    plan, pieces, _ = planned(tmp_path, head, "-max_seq_len", "25")
+    assert len(pieces) == 25 and "WARNING: -max_seq_len=25 is less than the 40" in plan.notices[1]
+    (tmp_path / "task.json").write_text(json.dumps(task | {"long_text": "windows"}))
+    assert (
+        "WARNING: this model was trained with --long_text=windows"
+        in planned(tmp_path, head)[0].notices[1]
+    )
+    for wrong in ("40", 1000, -1, None):
+        (tmp_path / "task.json").write_text(json.dumps(task | {"max_seq_length": wrong}))
+        if wrong is None:
+            assert planned(tmp_path, head)[0].max_length == 64
+        else:
+            with pytest.raises(ValueError, match="task.json: max_seq_length="):
+                planned(tmp_path, head)
+    encoder = {"task_type": "masked_lm", "max_seq_length": 40}
+    (tmp_path / "task.json").write_text(json.dumps(encoder))
+    assert planned(tmp_path)[0].max_length == 25
 
 
 def test_outputs_by_task(tmp_path):

@@ -169,6 +169,36 @@ def test_vectors_arrive_as_they_were_sent(dtype, rows, size):
     assert frames[-1] == b"7"
 
 
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("-port=x", "-port"),
+        ("-port=70000", "from 0 to 65535"),
+        ("--batch_wait=nan", "from 0 to 60000"),
+        ("-cpu=maybe", "neither true nor false"),
+        ("-max_seq_len=3", "4 or more, or NONE"),
+        ("-num_worker=1000000", "from 1 to 1024"),
+        ("-device_map=-1", "0 or more"),
+        ("-priority_batch_size=-1", "0 or more"),
+        ("-model_dir=", "the path is empty"),
+        ("--max_seq_ln=4", "unrecognized"),
+    ],
+)
+def test_values_that_a_flag_cannot_have(given, words, capsys):
+    with pytest.raises(SystemExit):
+        flags.parser().parse_args(["-model_dir", "m", given])
+    said = capsys.readouterr().err
+    assert words in said and given.lstrip("-").partition("=")[0] in said
+
+
+def test_two_dashes_values_of_switches_and_the_home_folder(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    given = "--model_dir=~/m --max_seq_len 40 -cpu=true -xla --fp16=false --port_in=7"
+    found = flags.parser().parse_args(given.split())
+    assert found.model_dir == "/home/me/m" and found.max_seq_len == 40 and found.port == 7
+    assert found.cpu and found.xla and not found.fp16
+
+
 # --------------------------------------------------------------------------------------- outbox
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import os
+from collections.abc import Mapping
+from typing import Any
 
 from bert_tf import checkpoints
 from bert_tf.base_tokenizer import Tokenizer
 from bert_tf.config import BertConfig
-from bert_tf.serving.flags import PoolingStrategy
+from bert_tf.serving.flags import DEFAULT_LENGTH, PoolingStrategy
 from bert_tf.tokenization import create_tokenizer
 
 # What a fine-tuned model may have been trained for; the first where nothing tells.
@@ -26,6 +28,8 @@ class Plan:
     Attributes:
       weights: what `checkpoints.load` takes.
       max_length: pieces of a row at most.
+      long_text: what becomes of a longer text, as `bert_tf.packing.pack` takes it.
+      notices: what to tell who starts the server, about lengths.
       task_type: of a fine-tuned model that answers by its head, else None.
       labels: names of the head's outputs; none of a regression.
     """
@@ -33,6 +37,8 @@ class Plan:
     weights: str
     config: BertConfig
     max_length: int
+    long_text: str
+    notices: tuple[str, ...]
     task_type: str | None
     labels: tuple[str, ...]
     arguments: argparse.Namespace
@@ -62,10 +68,14 @@ def read(arguments: argparse.Namespace) -> tuple[Plan, Tokenizer]:
         raise ValueError(f"-model_dir={folder} has no bert_config.json or config.json")
     _check_layers(arguments, config)
     task_type, labels = _task(arguments, tuned_place)
+    trained = checkpoints.saved_task(tuned_place.weights) or {}
+    arguments, notices = _with_length(arguments, config, trained, task_type)
     plan = Plan(
         tuned_place.weights,
         config,
-        _max_length(arguments, config),
+        arguments.max_seq_len or config.max_position_embeddings,
+        "head_tail" if task_type and trained.get("long_text") == "head_tail" else "truncate",
+        notices,
         task_type,
         labels,
         arguments,
@@ -110,14 +120,61 @@ def _task(
     return noted or allowed[0], labels
 
 
-def _max_length(arguments: argparse.Namespace, config: BertConfig) -> int:
-    positions, asked = config.max_position_embeddings, arguments.max_seq_len
+def _with_length(
+    arguments: argparse.Namespace,
+    config: BertConfig,
+    trained: Mapping[str, Any],
+    task_type: str | None,
+) -> tuple[argparse.Namespace, tuple[str, ...]]:
+    """Return the arguments with `max_seq_len`, and what to say about it.
+
+    Args:
+      trained: what task.json says of the weights.
+      task_type: of the head that answers, or None.
+    """
+    positions, notices = config.max_position_embeddings, []
+    length = _trained_length(trained, positions)
+    if "max_seq_len" in arguments:
+        asked, why = arguments.max_seq_len, "-max_seq_len"
+    elif length is not None:
+        asked, why = length, "the length that the model was trained for"
+    elif task_type is not None:
+        asked, why = positions, "the model's limit; no trained length is noted"
+    else:
+        asked, why = min(DEFAULT_LENGTH, positions), "the default; -max_seq_len changes it"
     if asked is not None and asked > positions:
         raise ValueError(
             f"-max_seq_len={asked} exceeds this model's {positions} positions; use {positions} or "
             "less, or NONE"
         )
-    return positions if asked is None else asked
+    limit = positions if asked is None else asked
+    notices.append(f"texts are cut to {limit} pieces ({why})")
+    if length is not None and limit < length:
+        notices.append(
+            f"WARNING: -max_seq_len={limit} is less than the {length} pieces that this model was "
+            "trained for; it answers longer texts otherwise than in training; leave -max_seq_len "
+            f"out, or use {length}"
+        )
+    if task_type is not None and trained.get("long_text") == "windows":
+        notices.append(
+            "WARNING: this model was trained with --long_text=windows; the server cuts a longer "
+            "text to its first window; predict such texts with run_classifier.py or an export"
+        )
+    given = argparse.Namespace(**vars(arguments) | {"max_seq_len": asked})
+    return given, tuple(notices)
+
+
+def _trained_length(trained: Mapping[str, Any], positions: int) -> int | None:
+    """Return the length that a fine-tuned model was trained for, if task.json notes one."""
+    length = trained.get("max_seq_length")
+    if length is None or trained["task_type"] == "masked_lm":  # an encoder, not fine-tuned
+        return None
+    if not isinstance(length, int) or not 3 <= length <= positions:
+        raise ValueError(
+            f"task.json: max_seq_length={length!r:.40} is not a number from 3 to this model's "
+            f"{positions} positions; mend task.json, or remove it and give -max_seq_len"
+        )
+    return length
 
 
 def _check_layers(arguments: argparse.Namespace, config: BertConfig) -> None:

@@ -14,6 +14,7 @@ from bert_tf.serving.connection import (
     Texts,
     body_of,
     content_of,
+    shown,
     vectors_of,
 )
 
@@ -40,11 +41,15 @@ class AsyncBertClient:
         self._reader: asyncio.Task[None] | None = None
 
     async def encode(
-        self, texts: Texts, is_tokenized: bool = False, show_tokens: bool = False
+        self,
+        texts: Texts,
+        is_tokenized: bool = False,
+        show_tokens: bool = False,
+        show_truncated: bool = False,
     ) -> Any:
-        """The vectors of texts, [N, D] or [N, T, D]; with `show_tokens` (vectors, tokens)."""
+        """Return what `BertClient.encode` returns."""
         response = vectors_of(await self._ask(body_of(texts, is_tokenized), len(texts)), False)
-        return (response.embedding, response.tokens) if show_tokens else response.embedding
+        return shown(response, show_tokens, show_truncated)
 
     async def server_config(self) -> dict[str, Any]:
         return await self.command(protocol.SHOW_CONFIG)

@@ -40,7 +40,7 @@ _TIMEOUT_MS = 600_000  # for an answer of a server that has much to do
 
 def parser() -> argparse.ArgumentParser:
     """Of the flags that are not the server's."""
-    made = argparse.ArgumentParser(
+    made = flags.Parser(
         prog="bert-serving-benchmark",
         description="Measures servers of several settings. Takes bert-serving-start's flags too; "
         "those that are varied here, and ports, are set by it.",
@@ -48,16 +48,29 @@ def parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     for name, (values, usual) in _SETTINGS.items():
+        least = None if name == "pooling_layer" else 1
         made.add_argument(
-            f"-test_{name}", type=int, nargs="*", default=values, help=f"elsewhere it is {usual}"
+            f"-test_{name}",
+            type=flags.number(int, least),
+            nargs="*",
+            default=values,
+            help=f"elsewhere it is {usual}",
         )
     made.add_argument(
-        "-wait_till_ready", type=float, default=300, help="seconds for a server to start, at most"
+        "-wait_till_ready",
+        type=flags.number(float, 0),
+        default=300,
+        help="seconds for a server to start, at most",
     )
     made.add_argument(
-        "-client_vocab_file", default="README.md", help="the words of texts, which are random"
+        "-client_vocab_file",
+        type=flags.path,
+        default="README.md",
+        help="the words of texts, which are random",
     )
-    made.add_argument("-num_repeat", type=int, default=10, help="requests of every client")
+    made.add_argument(
+        "-num_repeat", type=flags.number(int, 1), default=10, help="requests of every client"
+    )
     return made
 
 
@@ -119,7 +132,7 @@ def _running(command: list[str], workers: int, patience: float) -> Iterator[tupl
         )
         try:
             end = time.monotonic() + patience
-            while (text := _contents(said)).count(" is ready") < workers:
+            while f"ready: {workers} of" not in (text := _contents(said)):
                 if process.poll() is not None or time.monotonic() > end:
                     why = text.strip().rpartition("\n")[2]
                     raise RuntimeError(why if process.returncode else f"not ready: {why}")

@@ -26,11 +26,13 @@ from bert_tf.serving.connection import (
     Texts,
     body_of,
     content_of,
+    shown,
     vectors_of,
 )
 from bert_tf.serving.flags import SERVER_VERSION
 
 _BATCHES_ON_THE_WAY = 16
+_MAX_NUMBERS = 10  # of texts, in a warning
 
 
 class BertClient:
@@ -41,8 +43,7 @@ class BertClient:
       output_fmt: "ndarray" or "list".
       identity: what answers are subscribed to; clients with one identity get each other's.
       check_version, check_length, check_token_info: ask the server for its settings, refuse
-        another version, warn of texts that are longer than it takes, and of tokens that it does
-        not show.
+        another version, warn of texts that it cuts, and of tokens that it does not show.
       timeout: milliseconds to wait for an answer; -1 for ever.
 
     Every method raises TimeoutError where no answer comes in time, ServerBusyError or another
@@ -72,6 +73,7 @@ class BertClient:
         self._pending: dict[int, None] = {}  # asked and not fetched, in order
         self._arrived: dict[int, list[bytes]] = {}
         self.length_limit: int | None = None
+        self._warns_of_cut = self._server_tells_cut = False
         self._shows_tokens = True
         if not ignore_all_checks and (
             check_version or check_length or check_token_info or show_server_config
@@ -90,6 +92,7 @@ class BertClient:
                 f"{SERVER_VERSION}; check_version=False tries it all the same"
             )
         self.length_limit = config["max_seq_len"] if length else None
+        self._warns_of_cut, self._server_tells_cut = length, "bert_tf_version" in config
         self._shows_tokens = bool(config["show_tokens_to_client"]) or not tokens
         if show:
             for name, value in config.items():
@@ -101,6 +104,7 @@ class BertClient:
         blocking: bool = True,
         is_tokenized: bool = False,
         show_tokens: bool = False,
+        show_truncated: bool = False,
     ) -> Any:
         """The vectors of texts, [N, D] or [N, T, D].
 
@@ -109,14 +113,14 @@ class BertClient:
             lists of tokens, if `is_tokenized`.
           blocking: without it, returns None at once; `fetch` or `fetch_all` then.
           show_tokens: returns (vectors, tokens).
+          show_truncated: returns the numbers of the texts that the server cut, as the last.
         """
         body = body_of(texts, is_tokenized)
         self._warn(texts, show_tokens)
         number = self._send(body, len(texts))
         if not blocking:
             return None
-        response = self._response(number)
-        return (response.embedding, response.tokens) if show_tokens else response.embedding
+        return shown(self._response(number), show_tokens, show_truncated)
 
     def fetch(self, delay: float = 0.0) -> Iterator[Response]:
         """Answers to what was sent without blocking, as they come."""
@@ -200,7 +204,16 @@ class BertClient:
         return number
 
     def _response(self, number: int) -> Response:
-        return vectors_of(self._take(number), self.output_fmt == "list")
+        response = vectors_of(self._take(number), self.output_fmt == "list")
+        if response.truncated and self._warns_of_cut:
+            numbers = ", ".join(map(str, response.truncated[:_MAX_NUMBERS]))
+            more = ", ..." if len(response.truncated) > _MAX_NUMBERS else ""
+            warnings.warn(
+                f"the server cut {len(response.truncated)} text(s) to its "
+                f"max_seq_len={self.length_limit or 'NONE'}: {numbers}{more}",
+                stacklevel=3,
+            )
+        return response
 
     def _take(self, number: int) -> list[bytes]:
         try:
@@ -233,7 +246,8 @@ class BertClient:
     def _warn(self, texts: Texts, show_tokens: bool) -> None:
         limit = self.length_limit
         words = [t if isinstance(t, list) else t.split() for t in texts if not isinstance(t, dict)]
-        if limit is not None and any(len(text) > limit for text in words):
+        guessed = limit is not None and any(len(text) > limit for text in words)
+        if guessed and not self._server_tells_cut:
             warnings.warn(
                 f"some texts are longer than the server's max_seq_len={limit} and will be cut",
                 stacklevel=3,

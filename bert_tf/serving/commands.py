@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import signal
 import sys
@@ -26,6 +25,7 @@ def start(argv: Sequence[str] | None = None) -> int:
     logging.set_verbosity(logging.INFO if arguments.verbose else logging.WARNING)
     try:
         with cli.command():
+            flags.check(arguments)
             plan, tokenizer = assets.read(arguments)
             server = Server(plan, tokenizer)
     except (ValueError, OSError) as error:
@@ -38,8 +38,10 @@ def start(argv: Sequence[str] | None = None) -> int:
 
     def end(number: int, frame: Any) -> None:
         if server.stopping:
+            server.kill()
             os._exit(128 + number)
-        print("finishing what was accepted; once more to end at once", flush=True)
+        # Not by print, whose buffer may be in use where the signal came.
+        os.write(1, b"finishing what was accepted; once more to end at once\n")
         server.stop()
 
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -50,6 +52,8 @@ def start(argv: Sequence[str] | None = None) -> int:
         f"{server.ports[1]}{http}; {arguments.num_worker} worker(s) start",
         flush=True,
     )
+    for notice in plan.notices:
+        print(notice, file=sys.stderr if notice.startswith("WARNING") else sys.stdout, flush=True)
     server.run()
     if server.failed:
         print(f"Error: {server.dispatcher.failure}", file=sys.stderr)
@@ -59,13 +63,15 @@ def start(argv: Sequence[str] | None = None) -> int:
 @cli.command()
 def terminate(argv: Sequence[str] | None = None) -> int:
     """Asks a server to end, and says what it answers."""
-    parser = argparse.ArgumentParser(
+    parser = flags.Parser(
         prog="bert-serving-terminate", description="Ends a server that allows it."
     )
     parser.add_argument("-ip", default="localhost", help="where it runs")
-    parser.add_argument("-port", "-port_in", "-port_data", type=int, default=5555)
-    parser.add_argument("-port_out", "-port_result", type=int, default=5556)
-    parser.add_argument("-timeout", type=int, default=5000, help="milliseconds")
+    parser.add_argument("-port", "-port_in", "-port_data", type=flags.port, default=5555)
+    parser.add_argument("-port_out", "-port_result", type=flags.port, default=5556)
+    parser.add_argument(
+        "-timeout", type=flags.number(int, -1), default=5000, help="milliseconds; -1 for ever"
+    )
     arguments = parser.parse_args(argv)
     try:
         with BertClient(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -30,12 +30,22 @@ class ServerBusyError(ServingError):
     """Too much waits for it; the same request may do well later."""
 
 
-class Response(NamedTuple):
-    """Vectors [N, D] or [N, T, D] of a request, and its texts' tokens, if the server shows them."""
-
+class _Response(NamedTuple):
     id: int
     embedding: Any
     tokens: Any
+
+
+class Response(_Response):
+    """Vectors [N, D] or [N, T, D] of a request, and its texts' tokens, if the server shows them.
+
+    It is a tuple of three, as in bert-as-service's client.
+
+    Attributes:
+      truncated: numbers of the texts that the server cut to its max_seq_len.
+    """
+
+    truncated: Sequence[int] = ()
 
 
 class Connection:
@@ -111,7 +121,15 @@ def vectors_of(frames: list[bytes], as_list: bool) -> Response:
         raise _error(header)
     array = np.frombuffer(frames[2], header["dtype"]).reshape(header["shape"])
     embedding = array.tolist() if as_list else array
-    return Response(int(frames[-1]), embedding, header.get("tokens", ""))
+    response = Response(int(frames[-1]), embedding, header.get("tokens", ""))
+    response.truncated = header.get("truncated", ())
+    return response
+
+
+def shown(response: Response, show_tokens: bool, show_truncated: bool) -> Any:
+    """Return the vectors, or a tuple of them and what else is asked for."""
+    more = [response.tokens] * show_tokens + [list(response.truncated)] * show_truncated
+    return (response.embedding, *more) if more else response.embedding
 
 
 def _error(header: dict[str, Any]) -> ServingError:

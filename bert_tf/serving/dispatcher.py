@@ -97,7 +97,8 @@ class Dispatcher:
             self.vector_size, self.tensorflow_version, on_gpu = event.first
             if on_gpu:
                 self.scheduler.max_tokens = MAX_TOKENS_ON_GPU
-            print(f"worker {one.slot} is ready", flush=True)
+            ready, workers = len(self.ready_workers()), self.arguments.num_worker
+            print(f"ready: {ready} of {workers} workers", flush=True)
         elif event.kind == DIED:
             for _, tickets in one.sent.values():
                 self._retry(tickets)

@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import argparse
 import enum
+import itertools
+import math
+import os
 import re
+import sys
+from collections.abc import Callable
 
 SERVER_VERSION = "1.10.0"  # what bert-serving-client 1.10.0 asks of a server
+
+MAX_WORKERS = 1024
+DEFAULT_LENGTH = 25  # bert-as-service's -max_seq_len
 
 
 class PoolingStrategy(enum.IntEnum):
@@ -28,9 +36,21 @@ class PoolingStrategy(enum.IntEnum):
         return self.name
 
 
-def parser() -> argparse.ArgumentParser:
+class Parser(argparse.ArgumentParser):
+    """A parser of `-x v` and `-x=v` that takes `--x v` and `--x=v` too."""
+
+    def parse_known_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def]
+        given = sys.argv[1:] if args is None else args
+        return super().parse_known_args([self._one_dash(text) for text in given], namespace)
+
+    def _one_dash(self, text: str) -> str:
+        known = text.startswith("--") and text[1:].partition("=")[0] in self._option_string_actions
+        return text[1:] if known else text
+
+
+def parser() -> Parser:
     """The command line of the server."""
-    made = argparse.ArgumentParser(
+    made = Parser(
         prog="bert-serving-start",
         description="Serves BERT's vectors to bert-as-service's clients.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
@@ -40,7 +60,7 @@ def parser() -> argparse.ArgumentParser:
     _add_text(made.add_argument_group("text and vectors"))
     _add_network(made.add_argument_group("network"))
     _add_workers(made.add_argument_group("workers and batches"))
-    made.add_argument("-verbose", action="store_true", help="log every batch")
+    _add_switch(made, "verbose", "log every batch")
     made.add_argument(
         "-version", action="version", version=f"%(prog)s of bert_tf, protocol {SERVER_VERSION}"
     )
@@ -52,13 +72,14 @@ def _add_model(group: argparse._ArgumentGroup) -> None:
     add(
         "-model_dir",
         required=True,
+        type=path,
         help="a folder of Google's or Hugging Face's layout, or an output_dir of ours",
     )
-    add("-tuned_model_dir", help="take the weights from this folder instead")
-    add("-ckpt_name", help="name of the checkpoint in the folder; found if not given")
-    add("-config_name", help="name of the config in -model_dir; found if not given")
-    add("-num_labels", type=_at_least(1), help="check that a fine-tuned model has so many labels")
-    add("-cased_tokenization", action="store_true", help="never lower-case the texts")
+    add("-tuned_model_dir", type=path, help="take the weights from this folder instead")
+    add("-ckpt_name", type=path, help="name of the checkpoint in the folder; found if not given")
+    add("-config_name", type=path, help="name of the config in -model_dir; found if not given")
+    add("-num_labels", type=_integer(1), help="check that a fine-tuned model has so many labels")
+    _add_switch(group, "cased_tokenization", "never lower-case the texts")
     add("-graph_tmp_dir", help="accepted and unused: no graph file is written")
 
 
@@ -67,12 +88,14 @@ def _add_text(group: argparse._ArgumentGroup) -> None:
     add(
         "-max_seq_len",
         type=_length,
-        default=25,
-        help="pieces of a text, [CLS] and [SEP] included; NONE for the model's own limit",
+        default=argparse.SUPPRESS,
+        help="cut texts to this many pieces, [CLS] and [SEP] included; NONE for the model's own "
+        "limit (default: the length that a fine-tuned model was trained for; the model's limit "
+        f"if a head answers and no length is noted; {DEFAULT_LENGTH} for other models)",
     )
     add(
         "-pooling_layer",
-        type=int,
+        type=_integer(None),
         nargs="+",
         default=[-2],
         help="encoder layers (0 is the first, -1 the last), several are joined",
@@ -91,18 +114,18 @@ def _add_text(group: argparse._ArgumentGroup) -> None:
         ("show_tokens_to_client", "send the tokens along"),
         ("fixed_embed_length", "NONE pooling with -max_seq_len NONE: pad to the model's limit"),
     ):
-        add(f"-{name}", action="store_true", help=text)
+        _add_switch(group, name, text)
 
 
 def _add_network(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
     add("-bind", default="127.0.0.1", help="address to listen at; 0.0.0.0 for every network")
-    add("-port", "-port_in", "-port_data", type=_port, default=5555, help="of requests")
-    add("-port_out", "-port_result", type=_port, default=5556, help="of results")
-    add("-http_port", type=_port, help="of HTTP, which is spoken if this is given")
+    add("-port", "-port_in", "-port_data", type=port, default=5555, help="of requests")
+    add("-port_out", "-port_result", type=port, default=5556, help="of results")
+    add("-http_port", type=port, help="of HTTP, which is spoken if this is given")
     add(
         "-http_max_connect",
-        type=_at_least(1),
+        type=_integer(1),
         default=256,
         help="HTTP requests computed at a time; others wait for their turn",
     )
@@ -113,62 +136,97 @@ def _add_network(group: argparse._ArgumentGroup) -> None:
         default="bert",
         help="what the model is called over HTTP, in /v1/models/<name>:predict",
     )
-    add(
-        "-allow_remote_terminate",
-        action="store_true",
-        help="let any client end the server (bert-serving-terminate)",
+    _add_switch(
+        group, "allow_remote_terminate", "let any client end the server (bert-serving-terminate)"
     )
 
 
 def _add_workers(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
-    add("-num_worker", type=_at_least(1), default=1, help="processes that compute")
-    add("-max_batch_size", type=_at_least(1), default=256, help="texts in one batch")
+    add("-num_worker", type=_integer(1, MAX_WORKERS), default=1, help="processes that compute")
+    add("-max_batch_size", type=_integer(1), default=256, help="texts in one batch")
     add(
         "-priority_batch_size",
-        type=int,
+        type=_integer(0),
         default=16,
         help="requests of up to so many texts go before larger ones",
     )
+    add("-max_waiting", type=_integer(1), default=262144, help='texts that wait; then it is "busy"')
     add(
-        "-max_waiting", type=_at_least(1), default=262144, help='texts that wait; then it is "busy"'
+        "-batch_wait",
+        type=number(float, 0, 60_000),
+        default=2.0,
+        help="milliseconds a text waits for company",
     )
-    add("-batch_wait", type=float, default=2.0, help="milliseconds a text waits for company")
     add(
         "-prefetch_size",
-        type=_at_least(0),
+        type=_integer(0),
         default=1,
         help="full batches sent to a worker ahead of time",
     )
-    add("-cpu", action="store_true", help="use no GPU")
-    add("-device_map", type=int, nargs="+", default=[], help="GPUs of the workers, in turn")
+    _add_switch(group, "cpu", "use no GPU")
+    add("-device_map", type=_integer(0), nargs="+", default=[], help="GPUs of the workers, in turn")
     add(
         "-gpu_memory_fraction",
-        type=float,
+        type=number(float, 0, 1),
         default=0.5,
         help="accepted and unused: memory grows as it is needed",
     )
-    add("-xla", action="store_true", help="compile the model, once for each shape of batch")
-    add(
-        "-fp16",
-        action="store_true",
-        help="compute in half precision (bfloat16 on a CPU) and send float16",
+    _add_switch(group, "xla", "compile the model, once for each shape of batch")
+    _add_switch(group, "fp16", "compute in half precision (bfloat16 on a CPU) and send float16")
+
+
+def _add_switch(group: argparse._ActionsContainer, name: str, text: str) -> None:
+    """Add a flag that needs no value, and takes `=true` and `=false`."""
+    group.add_argument(
+        f"-{name}", nargs="?", const=True, default=False, type=_boolean, metavar="BOOL", help=text
     )
 
 
-def _at_least(least: int):  # type: ignore[no-untyped-def]
-    def integer(text: str) -> int:
-        if int(text) < least:
-            raise argparse.ArgumentTypeError(f"{text} must be {least} or more")
-        return int(text)
-
-    return integer
+def _boolean(text: str) -> bool:
+    values = {"true": True, "1": True, "false": False, "0": False}
+    if text.lower() not in values:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
+    return values[text.lower()]
 
 
-def _port(text: str) -> int:
-    if not 0 <= int(text) <= 65535:
-        raise argparse.ArgumentTypeError(f"{text} is no port; 0 to 65535, 0 for any that is free")
-    return int(text)
+def number(
+    kind: type[int] | type[float], least: float | None, most: float | None = None
+) -> Callable[[str], float]:
+    """Return a reader of numbers of a kind, from `least` to `most`."""
+    what = "a whole number" if kind is int else "a number"
+    if most is not None:
+        what += f" from {least} to {most}"
+    elif least is not None:
+        what += f" of {least} or more"
+
+    def read(text: str) -> float:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = math.nan
+        low, high = -math.inf if least is None else least, math.inf if most is None else most
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"{text!r:.40} is not {what}")
+        return value
+
+    return read
+
+
+def _integer(least: int | None, most: int | None = None) -> Callable[[str], float]:
+    return number(int, least, most)
+
+
+def path(text: str) -> str:
+    """Read a path; `~` is the home folder, also behind `=`, where the shell leaves it."""
+    if not text:
+        raise argparse.ArgumentTypeError("the path is empty; give one, or leave the flag out")
+    return os.path.expanduser(text)
+
+
+def port(text: str) -> float:
+    """Read a port; 0 is any that is free."""
+    return _integer(0, 65535)(text)
 
 
 def _name(text: str) -> str:
@@ -177,12 +235,13 @@ def _name(text: str) -> str:
     return text
 
 
-def _length(text: str) -> int | None:
+def _length(text: str) -> float | None:
     if text.upper() == "NONE":
         return None
-    if int(text) <= 3:
-        raise argparse.ArgumentTypeError(f"{text} must be more than 3, or NONE")
-    return int(text)
+    try:
+        return _integer(4)(text)
+    except argparse.ArgumentTypeError as error:
+        raise argparse.ArgumentTypeError(f"{error}, or NONE") from None
 
 
 def _strategy(text: str) -> PoolingStrategy:
@@ -192,3 +251,15 @@ def _strategy(text: str) -> PoolingStrategy:
         raise argparse.ArgumentTypeError(
             f"{text} is none of {', '.join(PoolingStrategy.__members__)}"
         ) from None
+
+
+def check(arguments: argparse.Namespace) -> None:
+    """Raise ValueError for flags that exclude each other."""
+    names = ("port", "port_out", "http_port")
+    given = {name: getattr(arguments, name) for name in names if getattr(arguments, name)}
+    for name, other in itertools.combinations(given, 2):
+        if given[name] == given[other]:
+            raise ValueError(
+                f"-{name} and -{other} are both {given[name]}; give two ports, or 0 for any that "
+                "is free"
+            )

@@ -135,28 +135,30 @@ class HttpApp:
             await http_limits.body(request, hold), request.headers.get("content-type", "")
         )
         texts, is_tokenized = data.get("texts"), data.get("is_tokenized", False)
-        vectors, tokens = await self._vectors(texts, is_tokenized)
+        vectors, tokens, cut = await self._vectors(texts, is_tokenized)
         rows = orjson.Fragment(_json(vectors.astype(np.float32)))
         answer = {"id": data.get("id"), "result": rows, "results": rows, "status": 200}
         if tokens:
             answer["tokens"] = tokens
-        return _json(answer)
+        return _json(answer | _truncated(cut))
 
     async def predict(self, request: Request, hold: Hold) -> bytes:
         """TF Serving's Predict; see `rest`."""
         data = _parsed(await http_limits.body(request, hold))
-        vectors, _ = await self._vectors(rest.texts(data), False)
-        return _json(rest.answer(data, vectors, self.plan))
+        vectors, _, cut = await self._vectors(rest.texts(data), False)
+        return _json(rest.answer(data, vectors, self.plan) | _truncated(cut))
 
-    async def _vectors(self, texts: Any, is_tokenized: Any) -> tuple[np.ndarray, Any]:
+    async def _vectors(self, texts: Any, is_tokenized: Any) -> tuple[np.ndarray, Any, list[int]]:
         if not isinstance(is_tokenized, bool):
             raise TypeError(f"is_tokenized is {is_tokenized!r:.40}; expected true or false")
         async with self._turn:
-            vectors, tokens = await self.client.encode(texts, is_tokenized, show_tokens=True)
+            vectors, tokens, cut = await self.client.encode(
+                texts, is_tokenized, show_tokens=True, show_truncated=True
+            )
         if vectors.nbytes > _MAX_VECTORS:
             size = vectors.nbytes >> 20
             raise Refused(TOO_LARGE, f"{size} MB of vectors are too many; send fewer texts")
-        return vectors, tokens
+        return vectors, tokens, cut
 
     def _holding(self, handler: Callable[[Request, Hold], Awaitable[bytes]]) -> Handler:
         """The handler, whose request and answer count as held until the answer is sent."""
@@ -280,6 +282,11 @@ def _parsed(body: bytes) -> Any:
         return orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise ValueError(f"the request is no JSON: {error}") from None
+
+
+def _truncated(rows: list[int]) -> dict[str, Any]:
+    """Return what an answer says of texts that were cut; nothing where none was."""
+    return {"truncated": {"count": len(rows), "rows": rows}} if rows else {}
 
 
 def _json(content: Any) -> bytes:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import socket
 import uuid
 from typing import Any
 
 from absl import logging
 
+from bert_tf.serving import processes
 from bert_tf.serving.assets import Plan
 
 _PAUSE = 1.0  # seconds between two starts
@@ -56,22 +56,13 @@ class HttpProcess:
         # Here, for only the process needs its packages.
         from bert_tf.serving import http_app
 
-        context = multiprocessing.get_context("spawn")
-        self._connection, theirs = context.Pipe()
-        process = context.Process(
-            target=http_app.main,
-            args=(theirs, self._socket, self._plan, self._ports, self.identity),
-            name="bert-serving-http",
-            daemon=True,
-        )
+        given = self._socket, self._plan, self._ports, self.identity
         try:
-            process.start()
+            self._process, self._connection = processes.start(
+                "bert-serving-http", http_app.main, *given
+            )
         except OSError as error:  # no memory or no processes left, for now
             logging.error("the process that speaks HTTP cannot start: %s", error)
-            return
-        finally:
-            theirs.close()
-        self._process = process
 
     @property
     def alive(self) -> bool:

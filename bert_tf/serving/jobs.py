@@ -19,6 +19,7 @@ class Job:
       size: of its texts.
       bytes: of the request.
       small: whether it goes before large ones.
+      cut: places of the texts that are longer than the model takes.
       ended: whether it was answered, be it with a refusal.
     """
 
@@ -29,6 +30,7 @@ class Job:
         self.texts = texts[::-1]
         self.arrived = time.monotonic()
         self.tokens: list[list[str]] = []
+        self.cut: list[int] = []
         self.longest = 0
         self.ended = False
         self._left = self.size

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
-import multiprocessing
 import os
 import queue
 import socket
@@ -15,7 +14,7 @@ from typing import Any
 
 from absl import logging
 
-from bert_tf.serving import worker
+from bert_tf.serving import processes, worker
 from bert_tf.serving.assets import Plan
 from bert_tf.serving.jobs import Ticket
 
@@ -114,29 +113,30 @@ class Pool:
                 one.process.join(5)
                 one.process.kill()
 
+    def kill(self) -> None:
+        """Ends the processes at once, whatever they do."""
+        self.stopping = True
+        for one in self.workers:
+            if one.process is not None:
+                one.process.kill()
+
     def _start(self, one: Worker) -> None:
-        context = multiprocessing.get_context("spawn")
-        one.connection, theirs = context.Pipe()
         devices = self.plan.arguments.device_map
         device = str(devices[one.slot % len(devices)]) if devices else None
         device = "-1" if self.plan.arguments.cpu else device
-        process = context.Process(
-            target=worker.main,
-            args=(theirs, self.plan, self._threads, device),
-            name=f"bert-serving-worker-{one.slot}",
-            daemon=True,
-        )
         try:
-            process.start()
+            one.process, one.connection = processes.start(
+                f"bert-serving-worker-{one.slot}",
+                worker.main,
+                self.plan,
+                self._threads,
+                device,
+            )
         except OSError as error:  # no memory or no processes left, for now
             logging.error("worker %d cannot start: %s", one.slot, error)
-            one.connection.close()
             one.failures += 1
             one.start_at = time.monotonic() + min(_MAX_PAUSE, 2.0**one.failures)
             return
-        finally:
-            theirs.close()
-        one.process = process
         threading.Thread(target=self._receive, args=(one, one.connection), daemon=True).start()
 
     def _receive(self, one: Worker, connection: Any) -> None:

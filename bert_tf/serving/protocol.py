@@ -96,9 +96,17 @@ def answer(request: Request, content: dict[str, Any]) -> list[Any]:
     return [topic(request.identity), json.dumps(content).encode(), request.request_id]
 
 
-def vectors(request: Request, array: np.ndarray, tokens: list[list[str]] | None) -> list[Any]:
-    """The frames that carry an array, in C order."""
-    header = {"dtype": str(array.dtype), "shape": array.shape, "tokens": tokens or ""}
+def vectors(
+    request: Request, array: np.ndarray, tokens: list[list[str]] | None, cut: Sequence[int] = ()
+) -> list[Any]:
+    """The frames that carry an array, in C order.
+
+    The header says which texts were cut, if some were; bert-as-service's clients ignore it.
+    """
+    header: dict[str, Any] = {"dtype": str(array.dtype), "shape": array.shape}
+    header["tokens"] = tokens or ""
+    if cut:
+        header["truncated"] = list(cut)
     data = np.ascontiguousarray(array).data.cast("B") if array.size else b""
     return [topic(request.identity), json.dumps(header).encode(), data, request.request_id]
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from bert_tf.base_tokenizer import Tokenizer
 from bert_tf.batching import Arrays
-from bert_tf.packing import pack
+from bert_tf.packing import pack, pieces_cut
 from bert_tf.serving.assets import Plan
 from bert_tf.serving.protocol import BAD_REQUEST, Refused, Text
 
@@ -32,6 +32,7 @@ class Row(NamedTuple):
     input_ids: np.ndarray
     first: int
     special: bool  # whether [CLS] and [SEP] are around it
+    cut: bool = False  # whether pieces of the text are missing
 
 
 class RowMaker:
@@ -42,11 +43,11 @@ class RowMaker:
 
     def __call__(self, text: Text) -> Row:
         """A text's row, cut to the length of the model. Raises Refused for one it cannot tell."""
-        tokenizer = self.tokenizer
+        tokenizer, limit = self.tokenizer, self.plan.max_length
         if isinstance(text, list):
             a, b = self._given_tokens(text)
             if self.plan.arguments.no_special_token and not b and a:
-                return Row(np.array(a[: self.plan.max_length], np.int32), len(a), False)
+                return Row(np.array(a[:limit], np.int32), len(a), False, len(a) > limit)
         else:
             a, b = self._ids(text[0]), self._ids(text[1] or "")
         if b and self.plan.config.type_vocab_size < 2:
@@ -56,16 +57,19 @@ class RowMaker:
             b,
             cls_id=tokenizer.cls_token_id,
             sep_id=tokenizer.sep_token_id,
-            max_seq_length=self.plan.max_length,
+            max_seq_length=limit,
+            long_text=self.plan.long_text,
         )
-        return Row(np.array(ids, np.int32), segments.count(0), True)
+        cut = pieces_cut(len(a), len(b), limit) > 0
+        return Row(np.array(ids, np.int32), segments.count(0), True, cut)
 
     def _ids(self, text: str) -> list[int]:
         """Of the text's pieces; of a long one, at least of those that a row can hold.
 
         Where a text is cut only the pieces of its last word change, which has 200 at most.
         """
-        size = _CHARACTERS if self.tokenizer.file_argument == "vocab_file" else len(text)
+        by_words = self.tokenizer.file_argument == "vocab_file"
+        size = _CHARACTERS if by_words and self.plan.long_text == "truncate" else len(text)
         while True:
             ids = self.tokenizer.encode(text[:size])
             if size >= len(text) or len(ids) >= self.plan.max_length + _LONGEST_WORD:

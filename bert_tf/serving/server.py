@@ -31,6 +31,7 @@ _POLL_MS, _ENDING_MS, _RETRY_MS = 1000, 20, 2
 _MAX_REQUEST_BYTES = 256 << 20  # of all requests that are not answered yet, together
 _MAX_ANSWER_BYTES = 2 << 30  # of all requests that are not answered yet, together
 _LAST_SECONDS = 10.0  # in which a client may still take its answer, when all are computed
+_NO_SECONDS = 1.0  # the same, when nothing could be computed yet
 _UNREAD_REQUESTS = 64  # that ZeroMQ holds for one client
 
 
@@ -96,6 +97,10 @@ class Server:
             self.stopping = True
             for job in list(self._open):
                 self._fail(job, Refused(FAILED, str(self.dispatcher.failure)))
+        loaded = self.dispatcher.vector_size is not None
+        if self.stopping and not loaded:
+            for job in list(self._open):
+                self._fail(job, Refused(STOPPING, "the server ends before it has loaded its model"))
         if self.stopping and self.http is not None:
             self.http.stop()
         if not self.stopping or self._open:
@@ -103,7 +108,7 @@ class Server:
             return False
         self._computed_at = self._computed_at or now
         taken = not self._outbox and not (self.http is not None and self.http.alive)
-        return taken or now - self._computed_at > _LAST_SECONDS
+        return taken or now - self._computed_at > (_LAST_SECONDS if loaded else _NO_SECONDS)
 
     @property
     def failed(self) -> bool:
@@ -114,6 +119,12 @@ class Server:
         """Takes no more texts, and lets `run` end when the accepted ones are answered."""
         self.stopping = True
         self.dispatcher.pool.wake()
+
+    def kill(self) -> None:
+        """End all processes that it started, at once."""
+        self.dispatcher.pool.kill()
+        if self.http is not None:
+            self.http.kill()
 
     def _timeout(self, now: float) -> float:
         """Milliseconds until there is something to do without a message."""
@@ -238,14 +249,16 @@ class Server:
                 return
             if self.arguments.show_tokens_to_client:
                 job.tokens.append(self.rows.tokens(row))
+            if row.cut:
+                job.cut.append(place)
             job.longest = max(job.longest, len(row.input_ids))
             self.dispatcher.scheduler.add(Ticket(job, place, row, now))
 
     # ------------------------------------------------------------------------- answers out
 
     def _finish(self, job: Job, array: np.ndarray) -> None:
-        self._end(job, protocol.vectors(job.request, array, job.tokens))
-        self.statistics.answered("vectors", time.monotonic() - job.arrived)
+        self._end(job, protocol.vectors(job.request, array, job.tokens, job.cut))
+        self.statistics.answered("vectors", time.monotonic() - job.arrived, len(job.cut))
 
     def _fail(self, job: Job, refused: Refused) -> None:
         if not job.ended:

@@ -27,6 +27,9 @@ class Statistics:
         self._requests = prometheus.Counter("requests", "Requests, by kind.", ["kind"], **named)
         self._answers = prometheus.Counter("answers", "Answers, by outcome.", ["outcome"], **named)
         self._texts = prometheus.Counter("texts", "Texts of requests, be they refused.", **named)
+        self._truncated = prometheus.Counter(
+            "truncated_texts", "Texts that were cut to -max_seq_len.", **named
+        )
         self._latency = prometheus.Histogram(
             "request_seconds", "From a request to its answer.", buckets=_SECONDS, **named
         )
@@ -65,10 +68,12 @@ class Statistics:
             self._texts.inc(texts)
             self._totals["texts"] += texts
 
-    def answered(self, outcome: str, seconds: float | None = None) -> None:
-        """`outcome` is "vectors" or the kind of a refusal."""
+    def answered(self, outcome: str, seconds: float | None = None, truncated: int = 0) -> None:
+        """`outcome` is "vectors" or the kind of a refusal, `truncated` counts texts."""
         self._answers.labels(outcome).inc()
         self._totals[outcome] += 1
+        self._truncated.inc(truncated)
+        self._totals["truncated"] += truncated
         if seconds is not None:
             self._latency.observe(seconds)
             self._latencies.append(seconds)
@@ -97,6 +102,7 @@ class Statistics:
             "batch_rows": round(float(np.mean(self._batches or [0])), 1),
             "batch_sizes": self._batch_sizes(),
             "requests_per_second": round(rate[-1] if rate else 0.0, 1),
+            "truncated_texts": self._totals["truncated"],
             "answers": {k: self._totals[k] for k in ("vectors", "busy", "bad_request", "failed")},
         }
 
