@@ -261,6 +261,7 @@ def test_our_clients(server, expected):
         assert client.fetch_all() == []
     with ConcurrentBertClient(max_concurrency=2, **ports) as clients:
         assert clients.encode(["we"]).shape == (1, SIZE)
+        assert clients.status["num_request"] > 0
 
     async def many():
         async with AsyncBertClient(**ports) as client:

@@ -83,6 +83,11 @@ def test_encode(server):
     assert post(server, "encode", data=body, headers=curl).json()["id"] == 3
     multipart = post(server, "encode", files={"texts": "we"})
     assert multipart.status_code == 400 and "multipart" in multipart.json()["description"]
+    broken = post(server, "encode", data="texts=%ff", headers=curl)
+    assert broken.status_code == 400 and "not UTF-8" in broken.json()["description"]
+    for value, texts in ((None, "we"), (0, "we"), (1, ["we"])):  # as the original takes them
+        given = {"texts": [texts], "is_tokenized": value}
+        assert post(server, "encode", json=given).status_code == 200
     tokens = {"texts": [TEXTS[0].split()], "is_tokenized": True}
     given = post(server, "encode", json=tokens).json()
     np.testing.assert_allclose(given["result"][0], vectors[0], atol=1e-5)
@@ -101,6 +106,7 @@ def test_encode(server):
         (b'{"texts": ' + b"[" * 200_000 + b"]" * 200_000 + b"}", "no JSON"),
         (b'{"texts": ["we", ' + b"9" * 5000 + b"]}", "no JSON"),
         (b'{"texts": ["\\ud800"]}', "no JSON"),
+        (b'{"texts": ["we"], "id": ' + b"[" * 900 + b"]" * 900 + b"}", "id is sent back"),
         (b"{}", "texts is NoneType"),
         (b'{"texts": "we"}', "texts is str"),
         (b'{"texts": []}', "texts is empty"),
@@ -181,7 +187,13 @@ def test_vectors_as_tf_serving_gives_them(server):
     + [{"instances": [{"text_a": "a", "c": "d"}]}, {"instances": [{"text_b": "a"}]}]
     + [{"instances": ["a"], "inputs": ["a"]}, {"inputs": {"text_a": "a"}}, {"inputs": {}}]
     + [{"inputs": {"text_a": ["a"], "text_b": []}}, {"instances": ["a"], "signature_name": "x"}]
-    + [{"instances": [{"b64": "!"}]}, {"instances": ["a"], "more": 1}, {"instances": [[]]}],
+    + [{"instances": [{"b64": "////"}]}, {"instances": {"a": 1}}]
+    + [
+        {"instances": ["a"], "signature_name": ["x"]},
+        {"instances": [{"b64": "!"}]},
+        {"instances": ["a"], "more": 1},
+        {"instances": [[]]},
+    ],
 )
 def test_what_tf_serving_would_refuse_too(server, body):
     came = post(server, "v1/models/bert:predict", json=body)

@@ -279,6 +279,11 @@ class ConcurrentBertClient:
     def server_status(self) -> dict[str, Any]:
         return self._with_client(lambda client: client.server_status)
 
+    @property
+    def status(self) -> dict[str, Any]:
+        """Of one of its clients."""
+        return self._with_client(lambda client: client.status)
+
     def close(self) -> None:
         for client in self._free:
             client.close()

@@ -134,6 +134,8 @@ class HttpApp:
         data = _fields(
             await http_limits.body(request, hold), request.headers.get("content-type", "")
         )
+        if isinstance(data.get("id"), dict | list):
+            raise ValueError("id is sent back with the answer; give a string or a number")
         texts, is_tokenized = data.get("texts"), data.get("is_tokenized", False)
         vectors, tokens, cut = await self._vectors(texts, is_tokenized)
         rows = orjson.Fragment(_json(vectors.astype(np.float32)))
@@ -149,11 +151,11 @@ class HttpApp:
         return _json(rest.answer(data, vectors, self.plan) | _truncated(cut))
 
     async def _vectors(self, texts: Any, is_tokenized: Any) -> tuple[np.ndarray, Any, list[int]]:
-        if not isinstance(is_tokenized, bool):
+        if is_tokenized not in (None, False, True):  # 0 and 1 too, as the original takes them
             raise TypeError(f"is_tokenized is {is_tokenized!r:.40}; expected true or false")
         async with self._turn:
             vectors, tokens, cut = await self.client.encode(
-                texts, is_tokenized, show_tokens=True, show_truncated=True
+                texts, bool(is_tokenized), show_tokens=True, show_truncated=True
             )
         if vectors.nbytes > _MAX_VECTORS:
             size = vectors.nbytes >> 20
@@ -271,7 +273,10 @@ def _fields(body: bytes, content_type: str) -> dict[str, Any]:
         if not isinstance(data, dict):
             raise ValueError('expected a JSON object, such as {"id": 1, "texts": ["a text"]}')
         return data
-    fields = urllib.parse.parse_qs(body.decode(), keep_blank_values=True)
+    try:
+        fields = urllib.parse.parse_qs(body.decode(), keep_blank_values=True, errors="strict")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"the form is not UTF-8: {error}") from None
     if fields.get("is_tokenized", ["false"])[0].lower() not in ("false", "0", ""):
         raise ValueError("a form cannot carry tokens; send JSON")
     return {"id": fields.get("id", [None])[0], "texts": fields.get("texts")}

@@ -31,7 +31,8 @@ def texts(body: Any) -> list[dict[str, str]]:
         raise ValueError(f"signature_name={name!r:.40}: expected serving_default")
     rows = _rows(body["inputs"]) if "inputs" in body else body["instances"]
     if not isinstance(rows, list) or not rows:
-        raise ValueError("instances are none; give a list of one or more")
+        found = "empty" if rows == [] else type(rows).__name__
+        raise ValueError(f"instances: {found}; expected a list of one text or more")
     return [_text(number, row) for number, row in enumerate(rows)]
 
 
@@ -48,7 +49,10 @@ def _rows(inputs: Any) -> list[Any]:
 def _text(number: int, instance: Any) -> dict[str, str]:
     named = isinstance(instance, dict) and "b64" not in instance
     given = instance if named else {"text_a": instance}
-    found = {name: _string(value) for name, value in given.items()}
+    try:
+        found = {name: _string(value) for name, value in given.items()}
+    except ValueError as error:
+        raise ValueError(f"instance {number}: b64 holds no text: {error}") from None
     if not {"text_a"} <= found.keys() <= {"text_a", "text_b"} or None in found.values():
         raise ValueError(
             f"instance {number} is {instance!r:.40}; expected a string or an object of text_a and "
