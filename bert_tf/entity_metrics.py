@@ -22,13 +22,16 @@ def entities(tags: Sequence[str]) -> list[Entity]:
 
     Tags are `O`, `B-type`, `I-type`, `E-type`, `S-type`, or the letters alone; `M` is read as `I`,
     `L` as `E` and `U` as `S`. As in `conlleval`, no sequence is wrong: an entity begins also where
-    an `I` or `E` has no entity of its type to continue, and ends also where nothing continues it.
+    an `I` or `E` has no entity of its type to continue, and ends also where nothing continues it;
+    any other letter is read as `I` where it has a type, else as `O`.
     """
     found: list[Entity] = []
     kind, start, is_open = "", 0, False
     for position, tag in enumerate([*tags, "O"]):
         prefix, _, tag_kind = tag.partition("-")
         prefix = _PREFIXES.get(prefix, prefix)
+        if prefix not in ("B", "I", "E", "S"):
+            prefix = "I" if tag_kind and prefix != "O" else "O"
         continues = is_open and prefix in ("I", "E") and tag_kind == kind
         if is_open and not continues:
             found.append((kind, start, position))

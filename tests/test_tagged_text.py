@@ -1,6 +1,7 @@
 """Files of words with tags: read, refused with file and line, and written with predictions."""
 
 import pytest
+from conlleval import conlleval
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -11,6 +12,7 @@ from bert_tf.data.tagged_text import (
     read_tsv,
     tsv_predictions,
 )
+from bert_tf.entity_metrics import entities, entity_scores
 
 on_disk = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 
@@ -41,9 +43,44 @@ def test_conll_2003(tmp_path):
     assert next(read_conll(path, tag_column=None)).tags is None
     predicted = {3: ["B-PER", "O"], 6: ["O", "B-X"]}
     assert conll_predictions(path, predicted) == (
-        "-DOCSTART- -X- -X- O\n\nEU NNP B-NP B-ORG B-PER\nrejects VBZ B-VP O O\n\n"
+        "-DOCSTART- -X- -X- O O\n\nEU NNP B-NP B-ORG B-PER\nrejects VBZ B-VP O O\n\n"
         "# CD B-NP O O\n1 CD I-NP O B-X\n"
     )
+
+
+def test_conlleval_reads_the_predictions(tmp_path):
+    """As they are, and with the scores that are ours: blanks at the end of lines are no column."""
+    text = CONLL_2003.replace("VP O", "VP O ").replace("\n", "\r\n")
+    guess = [("B-ORG", "B-PER"), ("O", "B-ORG")]
+    gold = [s.tags for s in read_conll(save(tmp_path, text))]
+    predicted = conll_predictions(save(tmp_path, text), {3: guess[0], 6: guess[1]})
+    expected = entity_scores(list(map(entities, gold)), list(map(entities, guess)))
+    found = conlleval(predicted.replace("\r", ""))
+    assert found == {n: expected[n] for n in ("precision", "recall", "f1", "support")}
+    with pytest.raises(ValueError, match=r"unexpected number of features: 5 \(4\)"):
+        conlleval(predicted.replace("\r", "").replace("-X- O O", "-X- O"))
+
+
+def test_ranges_and_empty_nodes_of_conll_u(tmp_path):
+    rows = [
+        "# text = al mar",
+        "1-2\tal\t_\t_",
+        "1\ta\tADP\tX",
+        "2\tel\tDET\tY",
+        "2.1\tazul\tADJ\t_",
+        "3\tmar\tNOUN\tX",
+    ]
+    path = save(tmp_path, "\n".join(rows) + "\n\n1.5\tx\tA\tZ\n")
+    first, second = read_conll(path, word_column=1, tag_column=2)
+    assert first == Sentence(3, ("a", "el", "mar"), ("ADP", "DET", "NOUN"), skipped=2)
+    assert second == Sentence(8, ("x",), ("A",))  # not numbered as words are
+    predicted = {3: ["p", "q", "r"], 8: ["s"]}
+    lines = conll_predictions(path, predicted, word_column=1).split("\n")
+    added = ["", "\t_", "\tp", "\tq", "\t_", "\tr"]
+    assert lines[:6] == [row + tag for row, tag in zip(rows, added, strict=True)]
+    # Where the first column holds the words, all of them are.
+    path = save(tmp_path, "1-2\tX\n1\tX\n")
+    assert next(read_conll(path)).words == ("1-2", "1")
 
 
 def test_comments_line_ends_and_spaces_that_are_words(tmp_path):
@@ -112,6 +149,33 @@ def test_tsv(tmp_path):
     )
 
 
+def test_tsv_as_paddlepaddle_publishes_it(tmp_path):
+    path = save(tmp_path, "text_a\tlabel\n海\x02 \x02钓\tO\x02O\x02B-LOC\n我\tO\n")
+    sentences = list(read_tsv(path))
+    assert sentences == [
+        Sentence(2, ("海", " ", "钓"), ("O", "O", "B-LOC")),
+        Sentence(3, ("我",), ("O",)),
+    ]
+    assert tsv_predictions(path, {2: ["B-X", "O", "O"], 3: ["O"]}).splitlines()[1:] == [
+        "海\x02 \x02钓\tO\x02O\x02B-LOC\tB-X\x02O\x02O",
+        "我\tO\tO",
+    ]
+    with pytest.raises(ValueError, match=r"train\.txt:2: word 2 is empty; write one U\+0002 bet"):
+        list(read_tsv(save(tmp_path, "text\tlabel\na\x02\x02b\tO\x02O\x02O\n")))
+
+
+def test_a_blank_inside_of_a_tag_is_no_column(tmp_path):
+    assert conll_predictions(save(tmp_path, "a O\nb O\n"), {1: ["B-Bill number", "O"]}) == (
+        "a O B-Bill_number\nb O O\n"
+    )
+    path = save(tmp_path, "a\tO\nb\tO\n")
+    assert conll_predictions(path, {1: ["B-Bill number", "O"]}) == (
+        "a\tO\tB-Bill number\nb\tO\tO\n"
+    )
+    path = save(tmp_path, "text\tlabel\na b\tO O\n")
+    assert tsv_predictions(path, {2: ["O", "B-Bill number"]}).endswith("\tO B-Bill_number\n")
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -163,10 +227,13 @@ def test_whatever_is_written_in_columns_is_read(tmp_path, sentences, end):
 
 
 @on_disk
-@given(corpora)
-def test_whatever_is_written_in_two_columns_is_read(tmp_path, sentences):
-    sentences = [[(w.replace(" ", "_"), t) for w, t in words] for words in sentences]
-    rows = [" ".join(w for w, _ in s) + "\t" + " ".join(t for _, t in s) for s in sentences]
+@given(corpora, st.sampled_from([" ", "\x02"]))
+def test_whatever_is_written_in_two_columns_is_read(tmp_path, sentences, separator):
+    between = str.maketrans({"\x02": "_", separator: "_"})
+    if separator == "\x02":  # a row of one word does not tell
+        sentences = [[*words, ("end", "O")] for words in sentences]
+    sentences = [[(w.translate(between), t) for w, t in words] for words in sentences]
+    rows = ["\t".join(map(separator.join, zip(*s, strict=True))) for s in sentences]
     path = save(tmp_path, "\n".join(["text\tlabel", *rows]))
     read = list(read_tsv(path))
     assert [list(zip(s.words, s.tags, strict=True)) for s in read] == sentences

@@ -1,15 +1,19 @@
 """Tagging tasks: files to labels, to rows of the model, and predictions back to files."""
 
+import dataclasses
 import json
+import re
 
 import numpy as np
 import pytest
+from conlleval import conlleval
 from hypothesis import given
 from hypothesis import strategies as st
+from seqeval.metrics import classification_report
 
 from bert_tf.data import records
 from bert_tf.data.tag_schemes import TagSet
-from bert_tf.data.tagging import KINDS, TaggingExample, TaggingTask
+from bert_tf.data.tagging import KINDS, TaggedFile, TaggingExample, TaggingTask, rarest_labels
 from bert_tf.data.tagging_features import stitch, window_rows
 from bert_tf.data.windows import max_context, window_bounds
 from bert_tf.tokenization import FullTokenizer
@@ -130,6 +134,109 @@ def test_bad_files(tmp_path, tokenizer, kind, text, message):
         TaggingTask(kind).read(path, tag_set, tokenizer)
 
 
+GOLD = ["O", "B-PER", "I-PER", "B-DATE", "I-DATE", "E-LOC"]
+GUESS = ["O", "B-PER", "I-PER", "B-LOC", "I-LOC"]
+tagged_words = st.tuples(st.sampled_from(GOLD), st.sampled_from(GUESS))
+
+
+@given(st.lists(st.lists(tagged_words, min_size=1, max_size=8), min_size=1, max_size=4))
+def test_tags_that_training_has_not_seen_are_missed(sentences):
+    """As seqeval and conlleval count them, from the tags as they stand in the file."""
+    sentences = [[("B-PER", "O")], *sentences]  # seqeval reports no file without entities
+    tag_set = TagSet("IOB2", ("O", "B-LOC", "B-PER", "I-LOC", "I-PER"))
+    gold = [[a for a, _ in words] for words in sentences]
+    guess = [[b for _, b in words] for words in sentences]
+    examples = [
+        TaggingExample(1, ("w",) * len(tags), tuple(tag_set.to_labels(tags, evaluated=True)))
+        for tags in gold
+    ]
+    scores = TaggedFile("x", TaggingTask("conll"), tag_set, examples).scores(guess)
+    report = classification_report(gold, guess, output_dict=True, zero_division=0)
+    official = conlleval("\n\n".join("\n".join(map(" ".join, words)) for words in sentences))
+    names = {"precision": "precision", "recall": "recall", "f1": "f1-score", "support": "support"}
+    for name, theirs in names.items():
+        assert scores[name] == pytest.approx(report["micro avg"][theirs], abs=1e-12)
+        assert scores[name] == pytest.approx(official[name], abs=1e-12)
+        for kind, values in scores["types"].items():
+            assert values[name] == pytest.approx(report[kind][theirs], abs=1e-12)
+
+
+def test_unknown_tags_are_taken_for_evaluation_and_said(tmp_path, tokenizer):
+    tag_set = TagSet("IOB2", ("O", "B-PER", "I-PER"))
+    path = save(tmp_path, "conll", "Ada B-PER\nran O\nMonday B-DATE\nat X\n")
+    with pytest.raises(ValueError, match=r"txt:1: unknown tag 'X'|txt:1: unknown tag 'B-DATE'"):
+        TaggingTask("conll").read(path, tag_set, tokenizer)
+    file = TaggingTask("conll").read(path, tag_set, tokenizer, evaluated=True)
+    assert file.examples[0].labels == ("B-PER", "O", "B-DATE", "X")
+    assert file.doubts() == [
+        "2 of 4 words have a tag that the model has not learnt: B-DATE (1), X (1); they count as "
+        "missed, and the loss leaves out their rows"
+    ]
+    scores = file.scores([("B-PER", "O", "O", "O")])
+    assert (scores["recall"], scores["precision"], scores["accuracy"]) == (0.5, 1.0, 0.5)
+    ids = {"O": 0, "B-PER": 1, "I-PER": 2}
+    windows = [window for _, window in window_rows(file.examples, tokenizer, ids, 5, 2)]
+    assert [window.learnt for window in windows] == [False, False]
+    path = save(tmp_path, "conll", "a B-X\n")
+    tags = TaggingTask("conll").read(path, TagSet("none", ("NN", "DT")), tokenizer, evaluated=True)
+    assert tags.unknown == {"B-X": 1}
+
+
+def test_columns_are_those_of_the_training_file(tmp_path, tokenizer):
+    train = save(tmp_path, "conll", "EU NNP B-NP B-ORG\nran VBZ B-VP O\n")
+    task = TaggingTask("conll")
+    task = dataclasses.replace(task, layout=task.columns(train))
+    tag_set = task.tag_set(train)
+    test = save(tmp_path, "conll", "EU NNP B-NP\nran VBZ B-VP\n", "test")
+    assert not task.is_tagged(test)
+    assert task.read(test, tag_set, tokenizer, tagged=False).examples[0].words == ("EU", "ran")
+    with pytest.raises(ValueError, match=r"test\.txt: there are 3 columns, but 4 in the training"):
+        task.read(test, tag_set, tokenizer)
+    more = save(tmp_path, "conll", "EU NNP B-NP B-ORG B-X\n", "dev")
+    assert task.is_tagged(more) and task.read(more, tag_set, tokenizer).examples[0].labels
+    named = dataclasses.replace(task, tag_column=2)
+    assert named.is_tagged(test)
+    for text in ("EU\nran\n", ""):
+        assert not task.is_tagged(save(tmp_path, "conll", text, "test"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "doubt"),
+    [
+        ("tsv", "text\tlabel\na,b\tO,B-X\nc,d\tO,O\n", "2 of 2 sentences have one word only; ther"),
+        ("conll", "a O\n\nb X\n\nc d\n", "3 of 3 sentences have one word only; there must be bla"),
+        ("jsonl", '{"text": "a", "label": [[0, 1, "X"]]}\n', "1 of 1 sentences have one word only"),
+        ("conll", "a O\nb O\x03B-X\n", r"the class 'O\\x03B-X' holds a control character; what"),
+        ("conll", "a O\nb B-X\n" * 501, "all 1002 words are one sentence; is nothing between"),
+    ],
+)
+def test_what_is_hardly_meant_so_is_said(tmp_path, tokenizer, kind, text, doubt):
+    path = save(tmp_path, kind, text)
+    tag_set = TagSet("none", ("O", "X", "d", "O,B-X", "O,O", "O\x03B-X", "B-X"))
+    (found,) = TaggingTask(kind).read(path, tag_set, tokenizer).doubts()
+    assert re.match(doubt, found)
+
+
+def test_ranges_of_conll_u_are_counted(tmp_path, tokenizer):
+    text = "1-2\tal\t_\n1\ta\tX\n2\tel\tY\n"
+    task = TaggingTask("conll", word_column=1)
+    path = save(tmp_path, "conll", text)
+    file = task.read(path, task.tag_set(path), tokenizer)
+    assert str(file).endswith(
+        "2 words, a class for each tag, 1 lines with CoNLL-U's ranges and empty nodes skipped"
+    )
+    assert file.predictions([("Y", "X")]) == "1-2\tal\t_\t_\n1\ta\tX\tY\n2\tel\tY\tX\n"
+
+
+def test_the_rarest_label_of_a_sentence():
+    labels = [("O", "B-X"), ("O", "B-X", "B-Y"), ("O", "O")]
+    assert rarest_labels([TaggingExample(1, ("w",), tags) for tags in labels]) == [
+        "B-X",
+        "B-Y",
+        "O",
+    ]
+
+
 def test_bad_rows_are_left_out_if_someone_counts_them(tmp_path, tokenizer):
     tag_set, bad = TagSet("IOB2", ("O", "B-X", "I-X")), []
     path = save(tmp_path, "conll", "a B-X\n\nb B-Z\n\nc\n\nd O\n")
@@ -140,6 +247,9 @@ def test_bad_rows_are_left_out_if_someone_counts_them(tmp_path, tokenizer):
 
 def test_tasks_and_their_files(tmp_path):
     assert TaggingTask("conll").path("x", "dev") == "x/dev.conll"
+    for split, name in (("train", "eng.train"), ("dev", "eng.testa"), ("test", "deu.testb")):
+        (tmp_path / name).touch()
+        assert TaggingTask("conll").path(str(tmp_path), split) == str(tmp_path / name)
     (tmp_path / "dev.txt").touch()
     assert TaggingTask("conll").path(str(tmp_path), "dev") == str(tmp_path / "dev.txt")
     with pytest.raises(ValueError, match=r"Task not found: conl\. Did you mean 'conll'"):
@@ -151,8 +261,8 @@ def test_tasks_and_their_files(tmp_path):
     path = save(tmp_path, "conll", "a O\n")
     with pytest.raises(ValueError, match=r"two labels or more; this file has \['O'\]"):
         TaggingTask("conll").tag_set(path)
-    with pytest.raises(ValueError, match="test.conll: cannot be read"):
-        TaggingTask("conll").tag_set(TaggingTask("conll").path(str(tmp_path), "test"))
+    with pytest.raises(ValueError, match="train.tsv: cannot be read"):
+        TaggingTask("tsv").tag_set(TaggingTask("tsv").path(str(tmp_path), "train"))
 
 
 # ----------------------------------------------------------------------------- rows

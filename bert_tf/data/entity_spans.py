@@ -4,7 +4,8 @@
     {"text": "叶老桂说", "label": {"name": {"叶老桂": [[0, 2]]}}}
 
 The first, `jsonl`, is common in annotation tools and Hugging Face's data sets: `end` is the
-position behind the span, and a span is an object or, as doccano writes it, a list. The second is
+position behind the span, and a span is an object or a list. Doccano's exports are of this form,
+with `start_offset` and `end_offset`, under "label", "labels" or "entities". The second form is
 that of CLUENER (Xu et al. 2020): the second number is the last position of the span.
 """
 
@@ -25,6 +26,9 @@ from bert_tf.tokenization import Piece
 
 Span = tuple[int, int]  # first character, character behind
 
+LABEL_COLUMN = "label"
+_SYNONYMS = ("labels", "entities")  # of it, where a row does not have it
+
 
 @dataclass(frozen=True, slots=True)
 class AnnotatedText:
@@ -41,7 +45,7 @@ def read_spans(
     form: str,
     *,
     text_column: str = "text",
-    label_column: str | None = "label",
+    label_column: str | None = LABEL_COLUMN,
     on_bad: OnBad = refuse,
 ) -> Iterator[AnnotatedText]:
     """The texts of a file.
@@ -59,14 +63,22 @@ def read_spans(
             text = as_text(member(row, text_column), text_column)
             found = None
             if label_column is not None:
-                value = member(row, label_column)
+                value = member(row, label_key(row, label_column))
                 found = _checked(FORMS[form].entities(value, text), text)
         except _BadSpan as error:
-            on_bad(BadRow(path, line, f"column {label_column!r}: {error}"))
+            key = label_key(row, label_column or "")
+            on_bad(BadRow(path, line, f"column {key!r}: {error}"))
         except ValueError as error:
             on_bad(BadRow(path, line, str(error)))
         else:
             yield AnnotatedText(line, text, found, row)
+
+
+def label_key(row: JsonObject, label_column: str) -> str:
+    """Return the key of a row's entities: for "label" also a synonym that the row has instead."""
+    if label_column in row or label_column != LABEL_COLUMN:
+        return label_column
+    return next((name for name in _SYNONYMS if name in row), label_column)
 
 
 class _BadSpan(ValueError):
@@ -94,7 +106,8 @@ def _plain(value: object, text: str) -> Iterator[Entity]:
         raise _BadSpan("an object of types is CLUENER's form; use --task_name=cluener")
     for span in _of(list, value, "a list of spans"):
         if isinstance(span, dict):
-            span = [span.get(key) for key in ("start", "end", "label")]
+            ends = ("start_offset", "end_offset") if "start_offset" in span else ("start", "end")
+            span = [span.get(key) for key in (*ends, "label")]
         if len(_of(list, span, "a span as object or list")) != 3:
             raise _BadSpan(f"expected start, end and label, got {span!r:.60}")
         yield _kind(span[2]), _position(span[0]), _position(span[1])
@@ -127,8 +140,9 @@ def _position(value: object) -> int:
 
 
 def _kind(value: object) -> str:
-    if not isinstance(value, str) or not value or " " in value or not value.isprintable():
-        raise _BadSpan(f"a label must be printable text without blanks, not {value!r:.60}")
+    if not isinstance(value, str) or not value.isprintable() or value != value.strip() or not value:
+        problem = "a label must be printable text without blanks around it"
+        raise _BadSpan(f"{problem}, not {value!r:.60}")
     return value
 
 
@@ -161,10 +175,11 @@ FORMS = {"jsonl": _Form(_plain, _to_plain), "cluener": _Form(_cluener, _to_cluen
 def span_predictions(
     form: str, label_column: str, predicted: Iterable[tuple[AnnotatedText, Sequence[Entity]]]
 ) -> str:
-    """A JSON object a line: the file's, with the predicted entities in its label column."""
+    """Return a JSON object a line: the file's, with the predicted entities in its label column."""
     result = []
     for text, found in predicted:
-        row = {**text.row, label_column: FORMS[form].value(found, text.text)}
+        key = label_key(text.row, label_column)
+        row = {**text.row, key: FORMS[form].value(found, text.text)}
         line = json.dumps(row, ensure_ascii=False)
         # Another column may hold half of a surrogate pair, which no UTF-8 file can.
         result.append((line if _is_utf8(line) else json.dumps(row)) + "\n")

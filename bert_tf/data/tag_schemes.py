@@ -93,17 +93,27 @@ class TagSet:
     def has_entities(self) -> bool:
         return self.scheme != NO_SCHEME
 
-    def to_labels(self, tags: Sequence[str]) -> list[str]:
-        """Tags as a file has them -> labels. Raises ValueError for a tag that has no label."""
-        for tag in tags:
-            if not is_tag(tag, self.scheme):
-                form = f"{self.scheme} has O and the letters {_letters(self.scheme)}, with a type"
-                raise ValueError(f"unknown tag {tag!r}: {form}")
+    def to_labels(self, tags: Sequence[str], evaluated: bool = False) -> list[str]:
+        """Tags as a file has them -> labels.
+
+        Args:
+          evaluated: whether a tag without a label is taken. It becomes the label that it would
+            have, or stays as it is where it begins no entity, so that no prediction is right.
+
+        Raises:
+          ValueError: a tag has no label, unless `evaluated`.
+        """
         labels = list(tags)
         if self.has_entities:
             labels = scheme_tags(entities(tags), len(tags), "IOB2")
-        for label, tag in zip(labels, tags, strict=True):
-            if label not in self.labels:
+        for position, (label, tag) in enumerate(zip(labels, tags, strict=True)):
+            fits = is_tag(tag, self.scheme)
+            if evaluated:
+                labels[position] = tag if label == "O" and not fits else label
+            elif not fits:
+                form = f"{self.scheme} has O and the letters {_letters(self.scheme)}, with a type"
+                raise ValueError(f"unknown tag {tag!r}: {form}")
+            elif label not in self.labels:
                 raise ValueError(f"unknown tag {tag!r}.{did_you_mean(label, self.labels)}")
         return labels
 

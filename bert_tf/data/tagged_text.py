@@ -12,26 +12,30 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from bert_tf.data.text_files import BadRow, OnBad, did_you_mean, lines, read_text, refuse, tsv_rows
 
 _DOCUMENT = "-DOCSTART-"  # stands for a word in front of each document in CoNLL-2003
 _KEY_AND_VALUE = re.compile(r"#\s*\S+ = ")  # the form of a comment in CoNLL-U
+_NO_WORD_ID = re.compile(r"\d+[-.]\d+")  # in CoNLL-U "1-2" covers two words, "1.1" is left unsaid
+_CONTROL_B = "\x02"  # stands between words, and between tags, in PaddlePaddle's files
 
 
 @dataclass(frozen=True, slots=True)
 class Sentence:
     """Words and, where they were read, their tags as the file has them.
 
-    `line` counts from 1; in a CoNLL file it is that of the first word, and each of the other words
-    has the line behind.
+    Attributes:
+      line: counts from 1; in a CoNLL file it is that of the first word.
+      skipped: how many lines among those of its words hold no word (see `read_conll`).
     """
 
     line: int
     words: tuple[str, ...]
     tags: tuple[str, ...] | None = None
+    skipped: int = 0
 
 
 def read_conll(
@@ -42,7 +46,8 @@ def read_conll(
     Columns are separated by tabs, or in a line without tab by blanks, and there are as many as in
     the first line that does not begin with `#`. `-DOCSTART-` lines end a sentence. In front of a
     sentence, a line that begins with `#` is a comment if it has another number of columns, or the
-    form `# key = value`.
+    form `# key = value`. In CoNLL-U, whose first column numbers the words, lines with a range
+    ("1-2") or an empty node ("1.1") are skipped and counted.
 
     Args:
       word_column, tag_column: counted from 0, or from the end below 0; `tag_column` is None if
@@ -58,7 +63,7 @@ def read_conll(
     _check_columns(path, first, word_column, tag_column)
     count = len(first.cells)
     for block in blocks:
-        rows = list(itertools.dropwhile(lambda line: line.is_comment(count), block))
+        rows, skipped = _word_lines(block, count, word_column)
         try:
             words = tuple(row.cell(word_column, "word", count, path) for row in rows)
             tags = None
@@ -68,7 +73,7 @@ def read_conll(
             on_bad(error)
             continue
         if rows:
-            yield Sentence(rows[0].number, words, tags)
+            yield Sentence(rows[0].number, words, tags, len(skipped))
 
 
 def conll_columns(path: str) -> int:
@@ -110,6 +115,18 @@ def _blocks(path: str) -> Iterator[list[_Line]]:
         yield block
 
 
+def _word_lines(
+    block: list[_Line], columns: int, word_column: int
+) -> tuple[list[_Line], list[_Line]]:
+    """Return the lines of a block that hold a word, and those that CoNLL-U has beside them."""
+    words = list(itertools.dropwhile(lambda line: line.is_comment(columns), block))
+    skipped: list[_Line] = []
+    if word_column % columns and any(line.cells[0].isdecimal() for line in words):
+        skipped = [line for line in words if _NO_WORD_ID.fullmatch(line.cells[0])]
+        words = [line for line in words if not _NO_WORD_ID.fullmatch(line.cells[0])]
+    return words, skipped
+
+
 def _first_line(blocks: list[list[_Line]]) -> _Line | None:
     """The first that is surely a word's, by which columns are counted."""
     every = [line for block in blocks for line in block]
@@ -134,21 +151,37 @@ def _check_columns(path: str, line: _Line, word: int, tag: int | None) -> None:
         raise BadRow(path, line.number, f"expected a word and a tag in each line, got {what}")
 
 
-def conll_predictions(path: str, predicted: Mapping[int, Sequence[str]]) -> str:
-    """The file with the predicted tag as a further, last column.
+def conll_predictions(
+    path: str, predicted: Mapping[int, Sequence[str]], word_column: int = 0
+) -> str:
+    """Return the file with the predicted tag as a further, last column.
+
+    The official scorer `conlleval` wants as many columns in each line, so `-DOCSTART-` lines get
+    `O`, and the lines of CoNLL-U that hold no word get its `_`. Comments stay as they are. Where
+    blanks separate the columns, blanks inside of a tag become `_`.
 
     Args:
       predicted: `Sentence.line` -> the tags of its words.
+      word_column: as the file was read.
     """
-    tag_of = {
-        line + offset: tag for line, tags in predicted.items() for offset, tag in enumerate(tags)
-    }
+    tag_of: dict[int, str] = {}
+    columns = conll_columns(path)
+    for block in _blocks(path):
+        rows, skipped = _word_lines(block, columns, word_column)
+        if rows and rows[0].number in predicted:
+            tags = predicted[rows[0].number]
+            tag_of |= {row.number: tag for row, tag in zip(rows, tags, strict=True)}
+            tag_of |= {row.number: "_" for row in skipped}
     result = []
     for number, line in enumerate(read_text(path).split("\n"), start=1):
-        if number in tag_of:
-            text = line.removesuffix("\r")
-            separator = "\t" if "\t" in text else " "
-            line = f"{text}{separator}{tag_of[number]}{line[len(text) :]}"
+        text = line.removesuffix("\r")
+        tag = "O" if _cells(text)[:1] == [_DOCUMENT] else tag_of.get(number)
+        if tag is not None:
+            end = line[len(text) :]
+            if "\t" in text:
+                line = f"{text}\t{tag}{end}"
+            else:
+                line = f"{text.rstrip(' ')} {tag.replace(' ', '_')}{end}"
         result.append(line)
     return "\n".join(result)
 
@@ -162,7 +195,8 @@ def read_tsv(
 ) -> Iterator[Sentence]:
     """A sentence a line: words in one column and tags in another, a blank between each two.
 
-    The first row names the columns.
+    In a row that holds the character U+0002, as PaddlePaddle's MSRA has it, that one separates
+    instead. The first row names the columns.
 
     Args:
       text_column: its name; by default it is the first column.
@@ -188,8 +222,11 @@ def read_tsv(
         try:
             if len(cells) != len(header):
                 raise BadRow(path, number, f"expected {len(header)} columns, got {len(cells)}")
-            words = _split(cells[text], "word", path, number)
-            tags = None if label_column is None else _split(cells[label], "tag", path, number)
+            separator = _separator(cells)
+            words = _split(cells[text], separator, "word", path, number)
+            tags = None
+            if label_column is not None:
+                tags = _split(cells[label], separator, "tag", path, number)
             if tags is not None and len(words) != len(tags):
                 raise BadRow(path, number, f"{len(words)} words, but {len(tags)} tags")
         except BadRow as error:
@@ -198,22 +235,32 @@ def read_tsv(
             yield Sentence(number, words, tags)
 
 
-def _split(cell: str, what: str, path: str, line: int) -> tuple[str, ...]:
-    parts = tuple(cell.split(" "))
+def _separator(cells: Iterable[str]) -> str:
+    return _CONTROL_B if any(_CONTROL_B in cell for cell in cells) else " "
+
+
+def _split(cell: str, separator: str, what: str, path: str, line: int) -> tuple[str, ...]:
+    parts = tuple(cell.split(separator))
     if "" in parts:
         where = f"{what} {parts.index('') + 1} is empty" if cell else f"there is no {what}"
-        raise BadRow(path, line, f"{where}; write one blank between {what}s")
+        one = "blank" if separator == " " else "U+0002"
+        raise BadRow(path, line, f"{where}; write one {one} between {what}s")
     return parts
 
 
 def tsv_predictions(path: str, predicted: Mapping[int, Sequence[str]]) -> str:
-    """The file with the predicted tags in a further, last column `predicted`.
+    """Return the file with the predicted tags in a further, last column `predicted`.
+
+    They are separated as the words of their row. Where that is by blanks, blanks inside of a tag
+    become `_`.
 
     Args:
       predicted: `Sentence.line` -> the tags of its words; the cell is empty for other lines.
     """
     result = []
     for number, line in lines(path):
-        cell = "predicted" if number == 1 else " ".join(predicted.get(number, ()))
+        separator = _separator([line])
+        tags = (tag.replace(separator, "_") for tag in predicted.get(number, ()))
+        cell = "predicted" if number == 1 else separator.join(tags)
         result.append(f"{line}\t{cell}\n")
     return "".join(result)

@@ -12,6 +12,8 @@ A task finds the labels of its training file, and reads any of its files with th
 from __future__ import annotations
 
 import os
+import unicodedata
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -33,8 +35,14 @@ _FILES: Mapping[str, tuple[str, ...]] = {
     "jsonl": (".jsonl",),
     "cluener": (".json",),
 }
+# What CoNLL-2002 and -2003 call their files behind the language.
+_SHARED_TASK = {"train": "train", "dev": "testa", "test": "testb"}
+_LANGUAGES = ("eng", "deu", "esp", "ned")
 KINDS = tuple(_FILES)
+ENDINGS = tuple(ending for endings in _FILES.values() for ending in endings)
 _BY_CHARACTERS = tuple(entity_spans.FORMS)
+_LONG_SENTENCE = 1000  # words; beyond all that people write
+_SHOWN = 10  # tags listed one by one
 
 
 def half_window(max_seq_length: int) -> int:
@@ -53,6 +61,7 @@ class TaggingExample:
       source: in a file with entities by characters, the text as it is there.
       spans: where the words are in that text.
       entities: its entities by characters, as far as they can be compared with predictions.
+      repaired, misaligned, skipped: how many of its tags, entities and lines; see `TaggedFile`.
     """
 
     line: int
@@ -61,6 +70,9 @@ class TaggingExample:
     source: AnnotatedText | None = None
     spans: tuple[Span, ...] = ()
     entities: tuple[Entity, ...] | None = None
+    repaired: int = 0
+    misaligned: int = 0
+    skipped: int = 0
 
     @property
     def text(self) -> str:
@@ -87,14 +99,17 @@ class TaggingTask:
       word_column, tag_column: of `conll`, counted from 0 or from the end below 0.
       text_column, label_column: names, of the other kinds.
       tag_scheme: of `conll` and `tsv`, one of `tag_schemes.SCHEMES`; None: detected.
+      layout: of `conll`, how many columns the training file has; columns below 0 count from the
+        end of these, also in a file with fewer or more.
     """
 
     kind: str
     word_column: int = 0
     tag_column: int = -1
     text_column: str | None = None
-    label_column: str = "label"
+    label_column: str = entity_spans.LABEL_COLUMN
     tag_scheme: str | None = None
+    layout: int | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -106,7 +121,10 @@ class TaggingTask:
 
     def path(self, data_dir: str, split: str) -> str:
         """The file of `train`, `dev` or `test`; where there is none, what it should be called."""
-        paths = [os.path.join(data_dir, split + ending) for ending in _FILES[self.kind]]
+        names = [split + ending for ending in _FILES[self.kind]]
+        if self.kind == "conll":
+            names += [f"{language}.{_SHARED_TASK[split]}" for language in _LANGUAGES]
+        paths = [os.path.join(data_dir, name) for name in names]
         return next(filter(filesystem.is_file, paths), paths[0])
 
     def tag_set(self, path: str, on_bad: OnBad = refuse) -> TagSet:
@@ -128,6 +146,13 @@ class TaggingTask:
             )
         return found
 
+    def columns(self, path: str) -> int | None:
+        """Return how many columns a file of `conll` has: the `layout` of those read like it.
+
+        Raises: ValueError if the file cannot be read.
+        """
+        return tagged_text.conll_columns(path) if self.kind == "conll" else None
+
     def is_tagged(self, path: str) -> bool:
         """Whether a file has tags or entities, as its first line or row says.
 
@@ -135,12 +160,14 @@ class TaggingTask:
         """
         if self.kind in _BY_CHARACTERS:
             rows = json_rows(path, on_bad=lambda bad: None)  # `read` tells of them
-            return any(self.label_column in row for _, row in islice(rows, 1))
+            return any(
+                entity_spans.label_key(row, self.label_column) in row for _, row in islice(rows, 1)
+            )
         if self.kind == "tsv":
             return self.label_column in next(tsv_rows(path))[1]
         count = tagged_text.conll_columns(path)
-        there = -count <= self.tag_column < count
-        return there and self.tag_column % count != self.word_column % count
+        word, tag = self._places()
+        return -count <= tag < count and tag % count != word % count
 
     def read(
         self,
@@ -149,6 +176,7 @@ class TaggingTask:
         tokenizer: entity_spans.Tokenizer,
         *,
         tagged: bool = True,
+        evaluated: bool = False,
         on_bad: OnBad = refuse,
     ) -> TaggedFile:
         """The sentences of a file.
@@ -156,13 +184,14 @@ class TaggingTask:
         Args:
           tokenizer: finds the words of texts with entities by characters.
           tagged: False for a file that may lack tags: they are not read.
+          evaluated: whether tags that the model has no label for are taken; they are missed by
+            every prediction, as `conlleval` counts them.
           on_bad: takes bad rows, whose sentences are then left out.
 
         Raises: ValueError naming the file if it is missing, holds no sentence or lacks a column,
           and file and line of a bad row: see the functions that read.
         """
         examples: list[TaggingExample] = []
-        repaired = misaligned = 0
         items: Iterator[Sentence | AnnotatedText] = (
             self._texts(path, tagged, on_bad)
             if self.kind in _BY_CHARACTERS
@@ -171,17 +200,14 @@ class TaggingTask:
         for item in items:
             try:
                 if isinstance(item, Sentence):
-                    examples.append(_tagged_example(item, tag_set))
-                    repaired += tag_schemes.repairs(item.tags or (), tag_set.scheme)
+                    examples.append(_tagged_example(item, tag_set, evaluated))
                 else:
-                    example, cut = _annotated_example(item, tag_set, tokenizer)
-                    examples.append(example)
-                    misaligned += cut
+                    examples.append(_annotated_example(item, tag_set, evaluated, tokenizer))
             except ValueError as error:
                 on_bad(BadRow(path, item.line, str(error)))
         if not examples:
             raise ValueError(f"{path}: no sentences in this file")
-        return TaggedFile(path, self, tag_set, examples, repaired, misaligned)
+        return TaggedFile(path, self, tag_set, examples)
 
     def _sentences(self, path: str, tagged: bool, on_bad: OnBad) -> Iterator[Sentence]:
         if self.kind == "tsv":
@@ -189,10 +215,25 @@ class TaggingTask:
             return tagged_text.read_tsv(
                 path, text_column=self.text_column, label_column=label_column, on_bad=on_bad
             )
-        tag_column = self.tag_column if tagged else None
-        return tagged_text.read_conll(
-            path, word_column=self.word_column, tag_column=tag_column, on_bad=on_bad
+        count = tagged_text.conll_columns(path)
+        if tagged and self.layout and 0 < count < self.layout and not self.is_tagged(path):
+            raise ValueError(
+                f"{path}: there are {count} columns, but {self.layout} in the training file, by "
+                f"which the tags are in column {self._places()[1]} (counted from 0); add the "
+                "tags, or give their column with --tag_column"
+            )
+        word, tag = self._places()
+        tag_column = tag if tagged else None
+        return tagged_text.read_conll(path, word_column=word, tag_column=tag_column, on_bad=on_bad)
+
+    def _places(self) -> tuple[int, int]:
+        """The columns of words and tags, counted from 0 as far as `layout` is known."""
+        count = self.layout or 0
+        word, tag = (
+            column % count if -count <= column < count else column
+            for column in (self.word_column, self.tag_column)
         )
+        return word, tag
 
     def _texts(self, path: str, tagged: bool, on_bad: OnBad) -> Iterator[AnnotatedText]:
         return entity_spans.read_spans(
@@ -204,48 +245,80 @@ class TaggingTask:
         )
 
 
-def _tagged_example(sentence: Sentence, tag_set: TagSet) -> TaggingExample:
-    labels = None if sentence.tags is None else tuple(tag_set.to_labels(sentence.tags))
-    return TaggingExample(sentence.line, sentence.words, labels)
+def _tagged_example(sentence: Sentence, tag_set: TagSet, evaluated: bool) -> TaggingExample:
+    labels, repaired = None, 0
+    if sentence.tags is not None:
+        labels = tuple(tag_set.to_labels(sentence.tags, evaluated))
+        repaired = tag_schemes.repairs(sentence.tags, tag_set.scheme)
+    return TaggingExample(
+        sentence.line, sentence.words, labels, repaired=repaired, skipped=sentence.skipped
+    )
 
 
 def _annotated_example(
-    text: AnnotatedText, tag_set: TagSet, tokenizer: entity_spans.Tokenizer
-) -> tuple[TaggingExample, int]:
+    text: AnnotatedText, tag_set: TagSet, evaluated: bool, tokenizer: entity_spans.Tokenizer
+) -> TaggingExample:
     spans = entity_spans.word_spans(text.text, tokenizer)
     if not spans:
         raise ValueError("there is no word in the text")
     words = tuple(text.text[start:end] for start, end in spans)
     if text.entities is None:
-        return TaggingExample(text.line, words, None, text, tuple(spans)), 0
+        return TaggingExample(text.line, words, None, text, tuple(spans))
     by_words, by_characters, misaligned = entity_spans.align(text.entities, spans)
-    labels = tag_set.to_labels(tag_schemes.scheme_tags(by_words, len(spans), "IOB2"))
-    example = TaggingExample(
-        text.line, words, tuple(labels), text, tuple(spans), tuple(by_characters)
+    labels = tag_set.to_labels(tag_schemes.scheme_tags(by_words, len(spans), "IOB2"), evaluated)
+    return TaggingExample(
+        text.line,
+        words,
+        tuple(labels),
+        text,
+        tuple(spans),
+        tuple(by_characters),
+        misaligned=misaligned,
     )
-    return example, misaligned
+
+
+def rarest_labels(examples: Sequence[TaggingExample]) -> list[str]:
+    """Return for each sentence that of its labels which the fewest of them have."""
+    counts = Counter(label for example in examples for label in set(example.labels or ()))
+    return [min(e.labels or ("",), key=lambda label: (counts[label], label)) for e in examples]
 
 
 @dataclass(frozen=True)
 class TaggedFile:
-    """The sentences of a file; `str` tells what was read.
-
-    Attributes:
-      repaired: tags that their scheme would not write so, and that were read as `conlleval` reads
-        them (an `I-` that continues nothing begins an entity).
-      misaligned: entities by characters that cut a word or hold none; see `entity_spans.align`.
-    """
+    """The sentences of a file; `str` tells what was read."""
 
     path: str
     task: TaggingTask
     tag_set: TagSet
     examples: Sequence[TaggingExample]
-    repaired: int = 0
-    misaligned: int = 0
+
+    @property
+    def repaired(self) -> int:
+        """How many tags their scheme would not write so, and were read as `conlleval` reads them.
+
+        An `I-` that continues nothing begins an entity.
+        """
+        return sum(example.repaired for example in self.examples)
+
+    @property
+    def misaligned(self) -> int:
+        """How many entities by characters cut a word or hold none; see `entity_spans.align`."""
+        return sum(example.misaligned for example in self.examples)
+
+    @property
+    def words(self) -> int:
+        """How many words there are."""
+        return sum(len(example.words) for example in self.examples)
+
+    @property
+    def unknown(self) -> Counter[str]:
+        """The labels of words that the model does not have, and how many of each there are."""
+        known = set(self.tag_set.labels)
+        every = (label for example in self.examples for label in example.labels or ())
+        return Counter(label for label in every if label not in known)
 
     def __str__(self) -> str:
-        words = sum(len(example.words) for example in self.examples)
-        parts = [f"{self.path}: {len(self.examples)} sentences, {words} words"]
+        parts = [f"{self.path}: {len(self.examples)} sentences, {self.words} words"]
         if self.task.kind not in _BY_CHARACTERS:
             scheme = self.tag_set.scheme
             parts.append("a class for each tag" if scheme == "none" else f"{scheme} tags")
@@ -253,7 +326,35 @@ class TaggedFile:
             parts.append(f"{self.repaired} tags out of order, read as conlleval reads them")
         if self.misaligned:
             parts.append(f"{self.misaligned} entities do not begin and end with a word")
+        if skipped := sum(example.skipped for example in self.examples):
+            parts.append(f"{skipped} lines with CoNLL-U's ranges and empty nodes skipped")
         return ", ".join(parts)
+
+    def doubts(self) -> list[str]:
+        """Return what was read as it is, but is hardly meant so."""
+        found = []
+        count = len(self.examples)
+        single = sum(len(example.words) == 1 for example in self.examples)
+        if 2 * single > count:
+            between = {
+                "conll": "blank lines only between sentences",
+                "tsv": "a blank between words",
+            }
+            hint = f"; there must be {between[self.task.kind]}" if self.task.kind in between else ""
+            found.append(f"{single} of {count} sentences have one word only{hint}")
+        if count == 1 and self.words > _LONG_SENTENCE:
+            found.append(f"all {self.words} words are one sentence; is nothing between sentences?")
+        labels = {label for example in self.examples for label in example.labels or ()}
+        for label in sorted(filter(_holds_control, labels)):
+            found.append(f"the class {label!r} holds a control character; what separates the tags?")
+        if unknown := self.unknown:
+            names = ", ".join(f"{label} ({n})" for label, n in unknown.most_common(_SHOWN))
+            more = f" and {len(unknown) - _SHOWN} more" if len(unknown) > _SHOWN else ""
+            found.append(
+                f"{unknown.total()} of {self.words} words have a tag that the model has not "
+                f"learnt: {names}{more}; they count as missed, and the loss leaves out their rows"
+            )
+        return found
 
     def scores(self, predicted: Sequence[Sequence[str]]) -> dict[str, Any]:
         """How good predicted labels are, for metrics.json.
@@ -285,5 +386,10 @@ class TaggedFile:
             found = ((e.source, e.by_characters(labels)) for e, labels in both if e.source)
             return entity_spans.span_predictions(self.task.kind, self.task.label_column, found)
         tags = {example.line: self.tag_set.to_tags(labels) for example, labels in both}
-        write = {"conll": tagged_text.conll_predictions, "tsv": tagged_text.tsv_predictions}
-        return write[self.task.kind](self.path, tags)
+        if self.task.kind == "tsv":
+            return tagged_text.tsv_predictions(self.path, tags)
+        return tagged_text.conll_predictions(self.path, tags, self.task.word_column)
+
+
+def _holds_control(label: str) -> bool:
+    return any(unicodedata.category(character) == "Cc" for character in label)

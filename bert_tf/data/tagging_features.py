@@ -39,11 +39,13 @@ class Window:
       positions: int [n], positions in the row of the first pieces of words that no other window
         shows in more context.
       words: int [n], the numbers of these words in the sentence.
+      learnt: whether the model has the labels of all words that it shows, else it has no loss.
     """
 
     example: int
     positions: np.ndarray
     words: np.ndarray
+    learnt: bool = True
 
 
 def window_rows(
@@ -56,7 +58,7 @@ def window_rows(
     """The rows of all sentences, in order, each with its window; each has a first piece.
 
     Args:
-      label_ids: the id of each label; words of an example without labels have label 0.
+      label_ids: the id of each label; words without a label, or with another one, have label 0.
       max_seq_length: every row is zero-padded to this length, [CLS] and [SEP] included.
       doc_stride: pieces from the beginning of a window to that of the next, or fewer: windows
         leave no gap.
@@ -71,9 +73,10 @@ def window_rows(
     room = max_seq_length - 2
     for number, example in enumerate(examples):
         pieces, first = _pieces(example.words, tokenizer)
-        labels = np.zeros(len(first), int)
+        labels, learnt = np.zeros(len(first), int), np.ones(len(first), bool)
         if example.labels is not None:
-            labels = np.array([label_ids[label] for label in example.labels])
+            labels = np.array([label_ids.get(label, 0) for label in example.labels])
+            learnt = np.array([label in label_ids for label in example.labels])
         bounds = window_bounds(len(pieces), room, doc_stride)
         best = max_context(len(pieces), room, doc_stride)
         for (start, length), is_best in zip(bounds, best, strict=True):
@@ -85,7 +88,7 @@ def window_rows(
             kept = is_best[positions]
             yield (
                 _row(ids, positions + 1, labels[words], max_seq_length),
-                Window(number, positions[kept] + 1, words[kept]),
+                Window(number, positions[kept] + 1, words[kept], bool(learnt[words].all())),
             )
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import dataclasses
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from bert_tf import filesystem
 from bert_tf.data.text_files import FEW_BAD_ROWS, BadRows, check_encoding
@@ -94,6 +95,19 @@ class DatasetConfig(RunConfig):
         if self.do_predict:
             found["test"] = "do_predict"
         return found
+
+    def check_dev_split(self, noted: Mapping[str, Any], source: str) -> None:
+        """Raise ValueError if a model that is only used was trained on other rows than are left.
+
+        Args:
+          noted: what lies beside the model; without "dev_split" nothing is known.
+          source: the model, for the message.
+        """
+        if self.dev_split is not None and noted.get("dev_split", self.dev_split) != self.dev_split:
+            raise ValueError(
+                f"--dev_split={self.dev_split}, but {source} was trained with "
+                f"{noted['dev_split'] or 'the whole training file'}: it has seen some of these rows"
+            )
 
     def check_files(self, path_of: Callable[[str], str]) -> None:
         """Check that the files that the run reads are there; of a remote folder nothing is checked.

@@ -105,14 +105,7 @@ def check_flags(config: ClassificationConfig, task: SentenceTask, source: str | 
     if config.do_train or source is None:
         return
     noted = checkpoints.saved_task(source) or {}
-    if (
-        config.dev_split is not None
-        and noted.get("dev_split", config.dev_split) != config.dev_split
-    ):
-        raise ValueError(
-            f"--dev_split={config.dev_split}, but {source} was trained with "
-            f"{noted['dev_split'] or 'the whole training file'}: it has seen some of these rows"
-        )
+    config.check_dev_split(noted, source)
     now = {
         "task_type": task.problem_type,
         "long_text": config.long_text,

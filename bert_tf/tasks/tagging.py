@@ -13,19 +13,19 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 
 from bert_tf import checkpoints, filesystem, heads
-from bert_tf.data import records
+from bert_tf.data import dev_split, records
 from bert_tf.data.records import RecordFile
 from bert_tf.data.tag_schemes import TagSet, is_tag, tag_set_of
-from bert_tf.data.tagging import TaggedFile, TaggingTask
+from bert_tf.data.tagging import ENDINGS, TaggedFile, rarest_labels
 from bert_tf.data.tagging_features import Row, Window, stitch, window_rows
-from bert_tf.data.text_files import BadRows
+from bert_tf.data.text_files import BadRow, BadRows
 from bert_tf.export import export_model
 from bert_tf.export import tagging as export_tagging
 from bert_tf.export.precision import DevSet
@@ -48,6 +48,7 @@ def run(config: TaggingConfig) -> dict[str, Any]:
         mend it.
       FloatingPointError: the loss became infinite or not a number.
     """
+    config.check_inputs()
     return Tagger(config).run()
 
 
@@ -60,10 +61,19 @@ class Split(NamedTuple):
 
 
 class Tagged(NamedTuple):
-    """What the model says of a file: labels of the words of each sentence, and its mean loss."""
+    """What the model says of a file: labels of the words of each sentence, and its mean loss.
+
+    The loss is that of the rows whose labels the model has; None if there is no such row.
+    """
 
     labels: Sequence[Sequence[str]]
-    loss: float
+    loss: float | None
+
+
+def _some(names: Iterable[str]) -> str:
+    """Return the first few names for a message."""
+    first = list(names)
+    return ", ".join(first[:5] + ["..."] * (len(first) > 5))
 
 
 class Tagger(Program[TaggingConfig]):
@@ -71,16 +81,14 @@ class Tagger(Program[TaggingConfig]):
 
     def prepare(self) -> None:
         config = self.config
-        self.task = TaggingTask(
-            config.task_name,
-            config.word_column,
-            config.tag_column,
-            config.text_column,
-            config.label_column,
-            config.tag_scheme,
-        )
         used = None if config.do_train else self.source  # a model that is only used
         noted = (checkpoints.saved_task(used) if used else None) or {}
+        if used:
+            config.check_dev_split(noted, used)
+        task = config.task()
+        train = task.path(config.data_dir, "train")
+        layout = task.columns(train) if filesystem.is_file(train) else noted.get("columns")
+        self.task = dataclasses.replace(task, layout=layout)
         self.use_crf = config.use_crf or bool(noted.get("use_crf"))
         self.tag_set = self._tag_set(used, noted.get("tag_scheme"))
         self.labels = list(self.tag_set.labels)
@@ -118,6 +126,8 @@ class Tagger(Program[TaggingConfig]):
             "doc_stride": self.config.stride,
             "tag_scheme": self.tag_set.scheme,
             "use_crf": self.use_crf,
+            "columns": self.task.layout,
+            "dev_split": self.config.dev_split,
         }
 
     def build_model(self) -> keras.Model:
@@ -133,19 +143,81 @@ class Tagger(Program[TaggingConfig]):
 
     # --------------------------------------------------------------------------------- data
 
+    def read_inputs(self) -> None:
+        splits = self.config.read_splits()
+        for split in splits:
+            self._file(split)
+        if self.config.dev_split is not None and "train" in splits:
+            held_out, whole = self.once(self._held_out, "train"), self.once(self._read, "train")
+            rows = [(whole.examples[n].line, str(n)) for n in held_out]
+            self.write("dev_split", dev_split.FILE, dev_split.listing(rows), [whole.path])
+            print(
+                f"dev: {len(rows)} of {len(whole.examples)} sentences of the training file "
+                f"(--dev_split={self.config.dev_split})",
+                flush=True,
+            )
+
     def _file(self, split: str) -> TaggedFile:
+        if self.config.dev_split is not None and split in ("train", "dev"):
+            return self.once(self._part_of_train, split)
         return self.once(self._read, split)
+
+    def _part_of_train(self, split: str) -> TaggedFile:
+        """Return the sentences of the training file that --dev_split takes, or leaves."""
+        whole = self.once(self._read, "train")
+        held_out = set(self.once(self._held_out, "train"))
+        part = [e for n, e in enumerate(whole.examples) if (n in held_out) == (split == "dev")]
+        return dataclasses.replace(whole, examples=part)
+
+    def _held_out(self, split: str) -> list[int]:
+        groups = rarest_labels(self.once(self._read, split).examples)
+        return dev_split.held_out(groups, self.config.dev_split)
 
     def _read(self, split: str) -> TaggedFile:
         path = self.task.path(self.config.data_dir, split)
-        tagged = split != "test" or self.task.is_tagged(path)
         bad_rows = BadRows(self.config.skip_bad_rows)
-        file = self.task.read(
-            path, self.tag_set, self.tokenizer, tagged=tagged, on_bad=bad_rows.add
-        )
+        settings = path, self.tag_set, self.tokenizer
+        if split == "test":
+            file = self.task.read(*settings, tagged=False, on_bad=bad_rows.add)
+            file = self._tagged_test(file)
+        else:
+            file = self.task.read(*settings, evaluated=split == "dev", on_bad=bad_rows.add)
+            if file.unknown.total() == file.words:
+                raise ValueError(
+                    f"{path}: the model has none of this file's tags ({_some(file.unknown)}), but "
+                    f"{_some(self.labels)}; --tag_column or --label_column says where tags are"
+                )
         if bad_rows.found:
             print(f"{split}: {bad_rows}", flush=True)
             self.metrics.setdefault("bad_rows", {})[split] = len(bad_rows.found)
+        for doubt in file.doubts():
+            print(f"Note: {file.path}: {doubt}.", flush=True)
+        return file
+
+    def _tagged_test(self, file: TaggedFile) -> TaggedFile:
+        """Return the test file with its tags, where it has some to be compared with.
+
+        Predicting needs none: what is wrong with them is said, and the file is as without tags.
+        """
+        if not self.task.is_tagged(file.path):
+            return file
+        bad: list[BadRow] = []
+        tagged = None
+        try:
+            tagged = self.task.read(
+                file.path, self.tag_set, self.tokenizer, evaluated=True, on_bad=bad.append
+            )
+        except ValueError as error:
+            reason = str(bad[0] if bad else error)
+        else:
+            lines = {example.line for example in file.examples}
+            missing = lines - {example.line for example in tagged.examples}
+            if not missing and tagged.unknown.total() < tagged.words:
+                return tagged
+            reason = f"{file.path}: the model has none of its tags ({_some(tagged.unknown)})"
+            if missing:
+                reason = str(bad[0])
+        print(f"Note: {reason}. The file is predicted, but not scored.", flush=True)
         return file
 
     def _split(self, split: str) -> Split:
@@ -199,11 +271,16 @@ class Tagger(Program[TaggingConfig]):
         what = "predict" if split == "test" else "evaluate"
         results = [found for _, found in self.loop.forward(rows, batch_size, what)]
         ids = (row for found in results for row in found["label_ids"])
-        loss, weight = (sum(float(r[n].sum()) for r in results) for n in ("loss", "weight"))
-        return Tagged(stitch(file.examples, windows, ids, self.labels), loss / weight)
+        learnt = np.array([window.learnt for window in windows])
+        loss, weight = (
+            float(np.concatenate([r[n] for r in results])[learnt].sum()) for n in ("loss", "weight")
+        )
+        labels = stitch(file.examples, windows, ids, self.labels)
+        return Tagged(labels, loss / weight if weight else None)
 
     def _scores(self, split: str, tagged: Tagged) -> dict[str, Any]:
-        return self._file(split).scores(tagged.labels) | {"loss": tagged.loss}
+        loss = {} if tagged.loss is None else {"loss": tagged.loss}
+        return self._file(split).scores(tagged.labels) | loss
 
     def evaluate(self) -> None:
         file, tagged = self._file("dev"), self._tagged("dev", self.config.eval_batch_size)
@@ -227,7 +304,8 @@ class Tagger(Program[TaggingConfig]):
 
     def predict(self) -> None:
         tagged, file = self._tagged("test", self.config.predict_batch_size), self._file("test")
-        name = f"predictions{os.path.splitext(file.path)[1]}"
+        ending = os.path.splitext(file.path)[1]
+        name = f"predictions{ending if ending in ENDINGS else '.txt'}"
         self.write("predictions", name, file.predictions(tagged.labels), [file.path])
         metrics: dict[str, Any] = {"sentences": len(file.examples)}
         if all(example.labels is not None for example in file.examples):

@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 import math
 
+from bert_tf.data.entity_spans import LABEL_COLUMN
 from bert_tf.data.tag_schemes import SCHEMES
-from bert_tf.data.tagging import KINDS, half_window
-from bert_tf.run_config import RunConfig, cli_flag, shared_flag
+from bert_tf.data.tagging import KINDS, TaggingTask, half_window
+from bert_tf.run_config import cli_flag, shared_flag
+from bert_tf.tasks.dataset_config import DatasetConfig
 
 # Flags that only some kinds of files need -> these kinds.
 _FOR = {
@@ -21,7 +23,7 @@ _CRF_MULTIPLIER = 100.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TaggingConfig(RunConfig):
+class TaggingConfig(DatasetConfig):
     """One run of the tagger: its data and what to do with it."""
 
     task_name: str = cli_flag(
@@ -31,12 +33,11 @@ class TaggingConfig(RunConfig):
         choices=KINDS,
         required=True,
     )
-    data_dir: str = cli_flag(
-        None,
-        "Folder of train, dev and test, called .conll or .txt (conll), .tsv, .jsonl, or .json "
-        "(cluener).",
-        required=True,
-        free=True,
+    data_dir: str = shared_flag(
+        "data_dir",
+        DatasetConfig,
+        help="Folder of train, dev and test, called .conll or .txt (conll; eng.train, eng.testa "
+        "and eng.testb as well), .tsv, .jsonl, or .json (cluener).",
     )
     word_column: int = cli_flag(
         0, "conll: the column of the word, counted from 0, or from the end below 0."
@@ -45,17 +46,22 @@ class TaggingConfig(RunConfig):
     text_column: str | None = cli_flag(
         None, "tsv, jsonl: the column of the text; by default the first one of tsv, else 'text'."
     )
-    label_column: str = cli_flag("label", "tsv, jsonl: the column of the tags or the entities.")
+    label_column: str = cli_flag(
+        LABEL_COLUMN,
+        "tsv, jsonl: the column of the tags or the entities; in jsonl also labels or entities, "
+        "where a row has that instead.",
+    )
     tag_scheme: str | None = cli_flag(
         None,
         "conll, tsv: how tags mark entities; none makes each tag a class of its own, as parts of "
         "speech. By default the training file tells.",
         choices=SCHEMES,
     )
-    labels: str | None = cli_flag(
-        None,
-        "The model's labels in the order of their ids, with commas in between; entities have them "
-        "in IOB2: O,B-PER,I-PER. By default those of the training file.",
+    labels: str | None = shared_flag(
+        "labels",
+        DatasetConfig,
+        help="The model's labels in the order of their ids, with commas in between; entities have "
+        "them in IOB2: O,B-PER,I-PER. By default those of the training file.",
     )
     max_seq_length: int = shared_flag(
         "max_seq_length",
@@ -76,9 +82,6 @@ class TaggingConfig(RunConfig):
         "With --use_crf, how many times --learning_rate the CRF's own scores learn by: they begin "
         "at 0, and at the rate that suits the encoder they hardly move.",
     )
-    skip_bad_rows: bool = cli_flag(
-        False, "Leave out sentences that cannot be used, and list them, instead of stopping."
-    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -95,12 +98,7 @@ class TaggingConfig(RunConfig):
                 f"--crf_learning_rate_multiplier={self.crf_learning_rate_multiplier} needs "
                 "--use_crf=true"
             )
-        names = self.label_list()
-        if names is not None and (len(set(names)) < max(2, len(names)) or not all(names)):
-            raise ValueError(
-                f"--labels={self.labels}: give two or more different labels with commas in "
-                "between, such as --labels=O,B-PER,I-PER"
-            )
+        self.label_list()  # which says what is wrong with --labels
         for field in dataclasses.fields(self):
             kinds, value = _FOR.get(field.name, KINDS), getattr(self, field.name)
             if self.task_name not in kinds and value != field.default:
@@ -109,9 +107,22 @@ class TaggingConfig(RunConfig):
                     f"--task_name={self.task_name} does not read it: leave it out"
                 )
 
-    def label_list(self) -> list[str] | None:
-        """The labels, or None where the flag is left out."""
-        return None if self.labels is None else [name.strip() for name in self.labels.split(",")]
+    def check_inputs(self) -> None:
+        """Check that the files are there. Raises ValueError."""
+        super().check_inputs()
+        task = self.task()
+        self.check_files(lambda split: task.path(self.data_dir, split))
+
+    def task(self) -> TaggingTask:
+        """Return how the files are laid out, as the flags say."""
+        return TaggingTask(
+            self.task_name,
+            self.word_column,
+            self.tag_column,
+            self.text_column,
+            self.label_column,
+            self.tag_scheme,
+        )
 
     @property
     def stride(self) -> int:
