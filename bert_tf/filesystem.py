@@ -15,7 +15,7 @@ import json
 import os
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -206,6 +206,34 @@ def remove(path: StrPath) -> None:
 
     with os_errors(path):
         gfile.remove(os.fspath(path))
+
+
+def refuse_overwriting(flag: str, outputs: Iterable[StrPath], inputs: Iterable[StrPath]) -> None:
+    """Raise ValueError if one of the outputs is an input, also by a link or under another path.
+
+    Args:
+      flag: what gives the outputs, for the message.
+    """
+    read = {_identity(path): os.fspath(path) for path in inputs}
+    for output in outputs:
+        if (found := read.get(_identity(output))) is not None:
+            other = "" if found == os.fspath(output) else f" (as {found})"
+            raise ValueError(
+                f"--{flag}: {output} is read{other}, and writing would replace it; give another "
+                "name"
+            )
+
+
+def _identity(path: StrPath) -> object:
+    """Return what is the same for two paths of one file."""
+    if is_remote(path):
+        return os.fspath(path)
+    real = os.path.realpath(path)  # also of a folder that is not made yet
+    try:
+        found = os.stat(real)
+    except OSError:
+        return real
+    return found.st_dev, found.st_ino
 
 
 def write_whole(path: StrPath, contents: bytes) -> None:

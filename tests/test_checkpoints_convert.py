@@ -80,6 +80,23 @@ def test_keras_files_of_every_head(tmp_path, head):
         convert(str(tmp_path / "b.ckpt"), str(tmp_path / "b.weights.h5"))
 
 
+def test_what_is_read_is_not_replaced(tmp_path):
+    google = tmp_path / "google"
+    convert(str(KERAS_BERT), str(google), "google", strip_optimizer=True)
+    (tmp_path / "link").symlink_to(google, target_is_directory=True)
+    before = {file.name: file.read_bytes() for file in google.iterdir()}
+    for target in (google, tmp_path / "link" / "bert_model.ckpt", google / ".." / "google"):
+        with pytest.raises(ValueError, match=r"--to: .*bert_model\.ckpt is read.* give another"):
+            convert(str(google), str(target), "google")
+    convert(str(google), str(google), "huggingface")  # beside it is right
+    assert before.items() <= {file.name: file.read_bytes() for file in google.iterdir()}.items()
+    (tmp_path / "theirs").mkdir()
+    for name in ("model.safetensors", "config.json", "tokenizer_config.json", "vocab.txt"):
+        (tmp_path / "theirs" / name).write_bytes((google / name).read_bytes())
+    with pytest.raises(ValueError, match=r"--to: .*tokenizer_config\.json is read"):
+        convert(str(tmp_path / "theirs"), str(tmp_path / "theirs" / "a.weights.h5"))
+
+
 def test_the_command_line(tmp_path, capsys):
     main(["--from", str(KERAS_BERT), "--to", str(tmp_path), "--format", "huggingface"])
     assert "do_lower_case=True: no single capital letters in" in capsys.readouterr().out

@@ -379,6 +379,19 @@ def test_bad_files_are_named(model, tmp_path, data, message):
         feature_extraction.FeatureExtractor(dataclasses.replace(config, max_seq_length=32))
 
 
+def test_the_text_is_not_replaced(model, tmp_path):
+    path = tmp_path / "input.txt"
+    path.write_text("some text\n")
+    (tmp_path / "link").symlink_to(path)
+    for output in ("input.txt", "link"):
+        config = FeatureExtractionConfig(
+            input_file=str(path), output_file=str(tmp_path / output), init_checkpoint=model
+        )
+        with pytest.raises(ValueError, match=r"--output_file: .* is read.*give another name"):
+            feature_extraction.run(config)
+    assert path.read_text() == "some text\n"
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [

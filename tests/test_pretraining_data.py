@@ -469,6 +469,23 @@ def test_bad_flags_are_named(tmp_path, vocab, changes, message):
         pretraining_data.run(flags(tmp_path, vocab, **changes))
 
 
+def test_the_corpus_is_not_replaced(tmp_path, vocab):
+    """Under its own name, by a link, or one of several files that a pattern finds."""
+    corpus = tmp_path / "corpus.txt"
+    corpus.write_bytes((GOLDEN / "sample_text.txt").read_bytes())
+    (tmp_path / "link").symlink_to(corpus)
+    (tmp_path / "same").hardlink_to(corpus)
+    for output in ("corpus.txt", "link", "same", "x/../corpus.txt", "new,corpus.txt"):
+        names = ",".join(str(tmp_path / name) for name in output.split(","))
+        changes = {"input_file": f"{tmp_path}/*.txt", "output_file": names}
+        with pytest.raises(ValueError, match=r"--output_file: .* is read.*give another name"):
+            pretraining_data.run(flags(tmp_path, vocab, **changes))
+    with pytest.raises(ValueError, match=r"--output_file: .*vocab.* is read"):
+        pretraining_data.run(flags(tmp_path, vocab, output_file=vocab))
+    assert corpus.read_bytes() == (GOLDEN / "sample_text.txt").read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["corpus.txt", "link", "same"]
+
+
 def test_script_makes_rows_without_tensorflow(tmp_path, vocab):
     code = (
         "import runpy, sys; sys.modules['tensorflow'] = None; sys.argv[:] = sys.argv[1:];"

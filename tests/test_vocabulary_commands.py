@@ -316,3 +316,27 @@ def test_a_file_is_whole_or_not_there(tmp_path, monkeypatch):
         filesystem.write_whole(path, b"new")
     assert [p.name for p in path.parent.iterdir()] == ["x"]
     assert path.read_bytes() == b"old"
+
+
+def test_what_is_read_is_not_replaced(folder, tmp_path):
+    corpus = tmp_path / "vocab.txt"
+    corpus.write_text("some words\n")
+    (tmp_path / "link").symlink_to(corpus)
+    refused = pytest.raises(SystemExit, match=r"error: --output.*: .* is read.*give another name")
+    for output in (corpus, tmp_path / "link", tmp_path / "." / ".." / tmp_path.name / "vocab.txt"):
+        with refused:
+            command.main(
+                ["learn", f"--input={corpus}", f"--output={output}", "--vocab_size=99"],
+            )
+    tiny = shutil.copytree(folder, tmp_path / "tiny")
+    before = {file.name: file.read_bytes() for file in tiny.iterdir()}
+    with refused:
+        command.main(["extend", f"--checkpoint={tiny}", "--words=film", f"--output_dir={tiny}"])
+    with refused:
+        command.main(["prune", f"--checkpoint={tiny}", f"--input={corpus}", f"--output_dir={tiny}"])
+    with refused:  # the corpus has the name that the vocabulary gets
+        command.main(
+            ["prune", f"--checkpoint={tiny}", f"--input={corpus}", f"--output_dir={tmp_path}"]
+        )
+    assert {file.name: file.read_bytes() for file in tiny.iterdir()} == before
+    assert corpus.read_text() == "some words\n"

@@ -15,7 +15,7 @@ from bert_tf.checkpoints import location
 from bert_tf.checkpoints.labels import noted_task_type, saved_labels, saved_task
 from bert_tf.checkpoints.location import Location, locate
 from bert_tf.checkpoints.report import LoadReport
-from bert_tf.checkpoints.saving import save, save_description
+from bert_tf.checkpoints.saving import refuse_replacing, save, save_description
 
 if TYPE_CHECKING:
     import keras
@@ -38,6 +38,7 @@ __all__ = [
     "locate",
     "noted_task_type",
     "read",
+    "refuse_replacing",
     "save",
     "save_description",
     "saved_labels",

@@ -37,6 +37,7 @@ def convert(
             f"--to={target} does not say the format; add --format={'|'.join(location.FORMATS)}, or "
             "end it in .ckpt, .safetensors or .weights.h5"
         )
+    checkpoints.refuse_replacing("to", target, format, source)
     place, found = location.locate(source), checkpoints.contents(source)
     config = checkpoints.config_of(place)
     stripped = strip_optimizer or format != location.GOOGLE

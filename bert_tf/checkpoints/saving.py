@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bert_tf import filesystem
@@ -59,6 +59,32 @@ def save(
         raise ValueError(f"{path}: writing {format} weights needs the config; pass config=")
     _write(format, path, source, config, beside, labels)
     return path
+
+
+def refuse_replacing(
+    flag: str, path: str, format: str, source: str, inputs: Iterable[str] = ()
+) -> None:
+    """Raise ValueError if `save` would replace a file that is read to make what is saved.
+
+    Google's config, and the vocabulary, are no such files: what is written again says the same.
+    Hugging Face's config.json and tokenizer_config.json say more than we write.
+
+    Args:
+      flag: what gives `path`, for the message.
+      path, format: as `save`.
+      source: the checkpoint that is read.
+      inputs: what else is read and must stay.
+    """
+    place, weights = location.locate(source), _target(path, format)
+    (theirs, ours) = location.CONFIG_FILES[location.HUGGING_FACE]
+    config = theirs if format == location.HUGGING_FACE else ours
+    beside = (config, location.TOKENIZER_FILE, location.VOCAB_FILE)
+    written = [weights, *(os.path.join(os.path.dirname(weights), name) for name in beside)]
+    read = [*inputs, *filter(None, [place.weights])]
+    if place.config_file is not None and os.path.basename(place.config_file) == theirs:
+        folder = os.path.dirname(place.config_file)
+        read += [place.config_file, os.path.join(folder, location.TOKENIZER_FILE)]
+    filesystem.refuse_overwriting(flag, written, read)
 
 
 def _write(

@@ -59,6 +59,9 @@ class FeatureExtractor:
             raise ValueError(f"--input_file={config.input_file}: there is no such file")
         if not filesystem.size(config.input_file):
             raise ValueError(f"--input_file={config.input_file}: the file is empty")
+        read = (config.input_file, config.init_checkpoint, config.bert_config_file)
+        read += (config.vocab_file, config.spm_model_file)
+        filesystem.refuse_overwriting("output_file", [config.output_file], filter(None, read))
         filesystem.make_dir(os.path.dirname(config.output_file) or ".")
         if filesystem.is_file(config.output_file):
             print(f"Note: --output_file={config.output_file} is there and is replaced.", flush=True)

@@ -64,11 +64,13 @@ def run(config: PretrainingDataConfig) -> Counts:
       ValueError: flags or files that do not fit; a bad line is named by file and number.
       OSError: naming a file that cannot be written; nothing is left behind then.
     """
+    files = find_files(config.input_file, "input_file")
+    tokenizer_file = config.vocab_file or config.spm_model_file or ""
+    filesystem.refuse_overwriting("output_file", config.output_files(), [*files, tokenizer_file])
     for path in config.output_files():
         folder = os.path.dirname(path)
         if folder:
             filesystem.make_dir(folder)
-    files = find_files(config.input_file, "input_file")
     corpus = Corpus(files, config.input_format, config.encoding)
     corpus.check()
     make = _one_by_one if config.num_workers == 1 else _in_blocks

@@ -21,6 +21,7 @@ from bert_tf.tasks import vocabulary_learning
 
 
 def _learn(given: argparse.Namespace) -> None:
+    filesystem.refuse_overwriting("output", [given.output], find_files(given.input, "input"))
     words = _count(given, not given.cased)
     tokens = vocabulary_learning.learn(
         words, given.vocab_size, given.num_unused, given.character_coverage, given.min_count
@@ -49,6 +50,7 @@ def _count(given: argparse.Namespace, do_lower_case: bool) -> dict[str, int]:
 def _extend(given: argparse.Namespace) -> None:
     from bert_tf.tasks import vocabulary_editing
 
+    _check_target(given, [given.words_file] if given.words_file else [])
     words = given.words.split(",") if given.words else []
     if given.words_file:
         with open(given.words_file, encoding="utf-8") as file:
@@ -65,12 +67,21 @@ def _extend(given: argparse.Namespace) -> None:
 def _prune(given: argparse.Namespace) -> None:
     from bert_tf.tasks import vocabulary_editing
 
+    _check_target(given, find_files(given.input, "input"))
     lower = checkpoints.locate(given.checkpoint).lower_cases
     words = _count(given, lower)
     done = vocabulary_editing.prune(given.checkpoint, words, given.output_dir, given.min_count)
     print(f"{given.output_dir}: {done.kept} tokens, {done.dropped} left out")
     if done.changed:
         print(f"{done.changed} words of the corpus are cut in another way now")
+
+
+def _check_target(given: argparse.Namespace, inputs: Sequence[str]) -> None:
+    """Raise ValueError if the new checkpoint would replace what it is made of."""
+    vocabulary = checkpoints.locate(given.checkpoint).tokenizer_file.values()
+    checkpoints.refuse_replacing(
+        "output_dir", given.output_dir, "google", given.checkpoint, [*vocabulary, *inputs]
+    )
 
 
 def _parser() -> argparse.ArgumentParser:
