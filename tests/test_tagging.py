@@ -217,6 +217,22 @@ def test_what_is_hardly_meant_so_is_said(tmp_path, tokenizer, kind, text, doubt)
     assert re.match(doubt, found)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_files_in_another_encoding(tmp_path, tokenizer, kind):
+    path = save(tmp_path, kind, "")
+    text = FILES[kind].replace("Bob", "Bøb")
+    with open(path, "w", encoding="cp1252") as file:
+        file.write(text)
+    task = TaggingTask(kind, encoding="cp1252")
+    assert task.is_tagged(path)
+    file = task.read(path, task.tag_set(path), tokenizer)
+    assert file.examples[0].words == ("Ada", "met", "Bøb", "Lee", ".")
+    assert file.scores(LABELS)["f1"] == 1.0
+    assert "Bøb" in file.predictions(LABELS)
+    with pytest.raises(ValueError, match="is not UTF-8"):
+        TaggingTask(kind).tag_set(path)
+
+
 def test_ranges_of_conll_u_are_counted(tmp_path, tokenizer):
     text = "1-2\tal\t_\n1\ta\tX\n2\tel\tY\n"
     task = TaggingTask("conll", word_column=1)

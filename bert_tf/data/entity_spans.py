@@ -47,6 +47,7 @@ def read_spans(
     text_column: str = "text",
     label_column: str | None = LABEL_COLUMN,
     on_bad: OnBad = refuse,
+    encoding: str | None = None,
 ) -> Iterator[AnnotatedText]:
     """The texts of a file.
 
@@ -58,7 +59,7 @@ def read_spans(
       it: no JSON object, an empty text, a span that is empty, out of range, overlaps another or
       does not hold the text that CLUENER's form repeats.
     """
-    for line, row in json_rows(path, on_bad):
+    for line, row in json_rows(path, on_bad, encoding):
         try:
             text = as_text(member(row, text_column), text_column)
             found = None

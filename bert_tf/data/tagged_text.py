@@ -39,7 +39,12 @@ class Sentence:
 
 
 def read_conll(
-    path: str, *, word_column: int = 0, tag_column: int | None = -1, on_bad: OnBad = refuse
+    path: str,
+    *,
+    word_column: int = 0,
+    tag_column: int | None = -1,
+    on_bad: OnBad = refuse,
+    encoding: str | None = None,
 ) -> Iterator[Sentence]:
     """A word a line with its columns, blank lines between sentences.
 
@@ -56,7 +61,7 @@ def read_conll(
     Raises: ValueError naming the file if it cannot be read or has no such column, and file and
       line of a row with another number of columns or an empty word or tag unless `on_bad` takes it.
     """
-    blocks = list(_blocks(path))
+    blocks = list(_blocks(path, encoding))
     first = _first_line(blocks)
     if first is None:
         return
@@ -76,9 +81,9 @@ def read_conll(
             yield Sentence(rows[0].number, words, tags, len(skipped))
 
 
-def conll_columns(path: str) -> int:
+def conll_columns(path: str, encoding: str | None = None) -> int:
     """How many columns the lines of words have; 0 if there are none."""
-    first = _first_line(list(_blocks(path)))
+    first = _first_line(list(_blocks(path, encoding)))
     return len(first.cells) if first else 0
 
 
@@ -101,10 +106,10 @@ class _Line:
         return self.cells[column]
 
 
-def _blocks(path: str) -> Iterator[list[_Line]]:
+def _blocks(path: str, encoding: str | None) -> Iterator[list[_Line]]:
     """The lines between blank and -DOCSTART- ones."""
     block: list[_Line] = []
-    for number, text in lines(path):
+    for number, text in lines(path, encoding=encoding):
         cells = _cells(text)
         if cells and cells[0] != _DOCUMENT:
             block.append(_Line(number, text, cells))
@@ -152,7 +157,10 @@ def _check_columns(path: str, line: _Line, word: int, tag: int | None) -> None:
 
 
 def conll_predictions(
-    path: str, predicted: Mapping[int, Sequence[str]], word_column: int = 0
+    path: str,
+    predicted: Mapping[int, Sequence[str]],
+    word_column: int = 0,
+    encoding: str | None = None,
 ) -> str:
     """Return the file with the predicted tag as a further, last column.
 
@@ -162,18 +170,18 @@ def conll_predictions(
 
     Args:
       predicted: `Sentence.line` -> the tags of its words.
-      word_column: as the file was read.
+      word_column, encoding: as the file was read.
     """
     tag_of: dict[int, str] = {}
-    columns = conll_columns(path)
-    for block in _blocks(path):
+    columns = conll_columns(path, encoding)
+    for block in _blocks(path, encoding):
         rows, skipped = _word_lines(block, columns, word_column)
         if rows and rows[0].number in predicted:
             tags = predicted[rows[0].number]
             tag_of |= {row.number: tag for row, tag in zip(rows, tags, strict=True)}
             tag_of |= {row.number: "_" for row in skipped}
     result = []
-    for number, line in enumerate(read_text(path).split("\n"), start=1):
+    for number, line in enumerate(read_text(path, encoding).split("\n"), start=1):
         text = line.removesuffix("\r")
         tag = "O" if _cells(text)[:1] == [_DOCUMENT] else tag_of.get(number)
         if tag is not None:
@@ -192,6 +200,7 @@ def read_tsv(
     text_column: str | None = None,
     label_column: str | None = "label",
     on_bad: OnBad = refuse,
+    encoding: str | None = None,
 ) -> Iterator[Sentence]:
     """A sentence a line: words in one column and tags in another, a blank between each two.
 
@@ -206,7 +215,7 @@ def read_tsv(
       line of a row with another number of columns, an empty word, or not as many tags as words
       unless `on_bad` takes it.
     """
-    rows = tsv_rows(path)
+    rows = tsv_rows(path, encoding=encoding)
     _, header = next(rows)
     columns = [text_column or header[0], label_column]
     for column in columns:
@@ -248,7 +257,9 @@ def _split(cell: str, separator: str, what: str, path: str, line: int) -> tuple[
     return parts
 
 
-def tsv_predictions(path: str, predicted: Mapping[int, Sequence[str]]) -> str:
+def tsv_predictions(
+    path: str, predicted: Mapping[int, Sequence[str]], encoding: str | None = None
+) -> str:
     """Return the file with the predicted tags in a further, last column `predicted`.
 
     They are separated as the words of their row. Where that is by blanks, blanks inside of a tag
@@ -258,7 +269,7 @@ def tsv_predictions(path: str, predicted: Mapping[int, Sequence[str]]) -> str:
       predicted: `Sentence.line` -> the tags of its words; the cell is empty for other lines.
     """
     result = []
-    for number, line in lines(path):
+    for number, line in lines(path, encoding=encoding):
         separator = _separator([line])
         tags = (tag.replace(separator, "_") for tag in predicted.get(number, ()))
         cell = "predicted" if number == 1 else separator.join(tags)

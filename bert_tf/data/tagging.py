@@ -101,6 +101,7 @@ class TaggingTask:
       tag_scheme: of `conll` and `tsv`, one of `tag_schemes.SCHEMES`; None: detected.
       layout: of `conll`, how many columns the training file has; columns below 0 count from the
         end of these, also in a file with fewer or more.
+      encoding: of the files; None for UTF-8, or UTF-16 with a byte order mark.
     """
 
     kind: str
@@ -110,6 +111,7 @@ class TaggingTask:
     label_column: str = entity_spans.LABEL_COLUMN
     tag_scheme: str | None = None
     layout: int | None = None
+    encoding: str | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -151,7 +153,7 @@ class TaggingTask:
 
         Raises: ValueError if the file cannot be read.
         """
-        return tagged_text.conll_columns(path) if self.kind == "conll" else None
+        return tagged_text.conll_columns(path, self.encoding) if self.kind == "conll" else None
 
     def is_tagged(self, path: str) -> bool:
         """Whether a file has tags or entities, as its first line or row says.
@@ -159,13 +161,13 @@ class TaggingTask:
         Raises: ValueError if the file cannot be read.
         """
         if self.kind in _BY_CHARACTERS:
-            rows = json_rows(path, on_bad=lambda bad: None)  # `read` tells of them
+            rows = json_rows(path, lambda bad: None, self.encoding)  # `read` tells of them
             return any(
                 entity_spans.label_key(row, self.label_column) in row for _, row in islice(rows, 1)
             )
         if self.kind == "tsv":
-            return self.label_column in next(tsv_rows(path))[1]
-        count = tagged_text.conll_columns(path)
+            return self.label_column in next(tsv_rows(path, encoding=self.encoding))[1]
+        count = tagged_text.conll_columns(path, self.encoding)
         word, tag = self._places()
         return -count <= tag < count and tag % count != word % count
 
@@ -211,11 +213,14 @@ class TaggingTask:
 
     def _sentences(self, path: str, tagged: bool, on_bad: OnBad) -> Iterator[Sentence]:
         if self.kind == "tsv":
-            label_column = self.label_column if tagged else None
             return tagged_text.read_tsv(
-                path, text_column=self.text_column, label_column=label_column, on_bad=on_bad
+                path,
+                text_column=self.text_column,
+                label_column=self.label_column if tagged else None,
+                on_bad=on_bad,
+                encoding=self.encoding,
             )
-        count = tagged_text.conll_columns(path)
+        count = tagged_text.conll_columns(path, self.encoding)
         if tagged and self.layout and 0 < count < self.layout and not self.is_tagged(path):
             raise ValueError(
                 f"{path}: there are {count} columns, but {self.layout} in the training file, by "
@@ -223,8 +228,13 @@ class TaggingTask:
                 "tags, or give their column with --tag_column"
             )
         word, tag = self._places()
-        tag_column = tag if tagged else None
-        return tagged_text.read_conll(path, word_column=word, tag_column=tag_column, on_bad=on_bad)
+        return tagged_text.read_conll(
+            path,
+            word_column=word,
+            tag_column=tag if tagged else None,
+            on_bad=on_bad,
+            encoding=self.encoding,
+        )
 
     def _places(self) -> tuple[int, int]:
         """The columns of words and tags, counted from 0 as far as `layout` is known."""
@@ -242,6 +252,7 @@ class TaggingTask:
             text_column=self.text_column or "text",
             label_column=self.label_column if tagged else None,
             on_bad=on_bad,
+            encoding=self.encoding,
         )
 
 
@@ -386,9 +397,10 @@ class TaggedFile:
             found = ((e.source, e.by_characters(labels)) for e, labels in both if e.source)
             return entity_spans.span_predictions(self.task.kind, self.task.label_column, found)
         tags = {example.line: self.tag_set.to_tags(labels) for example, labels in both}
+        encoding = self.task.encoding
         if self.task.kind == "tsv":
-            return tagged_text.tsv_predictions(self.path, tags)
-        return tagged_text.conll_predictions(self.path, tags, self.task.word_column)
+            return tagged_text.tsv_predictions(self.path, tags, encoding)
+        return tagged_text.conll_predictions(self.path, tags, self.task.word_column, encoding)
 
 
 def _holds_control(label: str) -> bool:

@@ -25,7 +25,7 @@ from bert_tf.data.records import RecordFile
 from bert_tf.data.tag_schemes import TagSet, is_tag, tag_set_of
 from bert_tf.data.tagging import ENDINGS, TaggedFile, rarest_labels
 from bert_tf.data.tagging_features import Row, Window, stitch, window_rows
-from bert_tf.data.text_files import BadRow, BadRows
+from bert_tf.data.text_files import BadRow
 from bert_tf.export import export_model
 from bert_tf.export import tagging as export_tagging
 from bert_tf.export.precision import DevSet
@@ -107,9 +107,7 @@ class Tagger(Program[TaggingConfig]):
             )
         if known:
             return tag_set_of(known, config.tag_scheme or scheme)
-        found = self.task.tag_set(
-            self.task.path(config.data_dir, "train"), BadRows(config.skip_bad_rows).add
-        )
+        found = self.task.tag_set(self.task.path(config.data_dir, "train"), config.bad_rows().add)
         if given is None:
             return found
         if found.has_entities and not all(is_tag(label, "IOB2") for label in given):
@@ -175,7 +173,7 @@ class Tagger(Program[TaggingConfig]):
 
     def _read(self, split: str) -> TaggedFile:
         path = self.task.path(self.config.data_dir, split)
-        bad_rows = BadRows(self.config.skip_bad_rows)
+        bad_rows = self.config.bad_rows()
         settings = path, self.tag_set, self.tokenizer
         if split == "test":
             file = self.task.read(*settings, tagged=False, on_bad=bad_rows.add)
@@ -187,6 +185,7 @@ class Tagger(Program[TaggingConfig]):
                     f"{path}: the model has none of this file's tags ({_some(file.unknown)}), but "
                     f"{_some(self.labels)}; --tag_column or --label_column says where tags are"
                 )
+        bad_rows.finish(path, len(file.examples))
         if bad_rows.found:
             print(f"{split}: {bad_rows}", flush=True)
             self.metrics.setdefault("bad_rows", {})[split] = len(bad_rows.found)
@@ -200,6 +199,13 @@ class Tagger(Program[TaggingConfig]):
         Predicting needs none: what is wrong with them is said, and the file is as without tags.
         """
         if not self.task.is_tagged(file.path):
+            columns, layout = self.task.columns(file.path), self.task.layout
+            if layout and columns != layout:
+                print(
+                    f"Note: {file.path} has {columns} columns, the training file {layout}; it is "
+                    "taken as a file without tags.",
+                    flush=True,
+                )
             return file
         bad: list[BadRow] = []
         tagged = None

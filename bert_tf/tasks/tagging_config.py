@@ -122,6 +122,7 @@ class TaggingConfig(DatasetConfig):
             self.text_column,
             self.label_column,
             self.tag_scheme,
+            encoding=self.encoding,
         )
 
     @property
