@@ -9,6 +9,7 @@ from bert_tf.tasks.pretraining_data_config import PretrainingDataConfig
 
 
 def main(config: PretrainingDataConfig) -> None:
+    config.check_inputs()
     from bert_tf.tasks import pretraining_data
 
     pretraining_data.run(config)

@@ -12,6 +12,7 @@ from bert_tf.tasks.feature_extraction_config import FeatureExtractionConfig
 
 
 def main(config: FeatureExtractionConfig) -> None:
+    config.check_inputs()
     with cli.quiet_start():  # TensorFlow, which --help does without
         from bert_tf.tasks import feature_extraction
 

@@ -21,6 +21,7 @@ from absl import app, flags, logging
 
 from bert_tf import preemption
 from bert_tf.preemption import EXIT_CODE, Interrupted, PreemptedError
+from bert_tf.run_config import is_path
 
 if typing.TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -50,8 +51,20 @@ def define_flags(
 def config_from_flags(
     config_class: type[Config], flag_values: flags.FlagValues = flags.FLAGS
 ) -> Config:
-    """The dataclass with the values of the parsed flags."""
-    return config_class(**{f.name: flag_values[f.name].value for f in fields(config_class)})
+    """The dataclass with the values of the parsed flags; `~` in a path is the home folder."""
+    values = {field.name: flag_values[field.name].value for field in fields(config_class)}
+    for name, value in values.items():
+        if isinstance(value, str) and is_path(name):
+            values[name] = path(value)
+    return config_class(**values)
+
+
+def path(text: str) -> str:
+    """Return paths with commas in between, `~` being the home folder: the type of such flags.
+
+    A shell puts it in for `--flag ~/x`, but not for `--flag=~/x`.
+    """
+    return ",".join(map(os.path.expanduser, text.split(",")))
 
 
 def run(config_class: type[Config], main: Callable[[Config], object]) -> None:

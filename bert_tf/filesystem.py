@@ -13,9 +13,10 @@ import errno
 import glob
 import json
 import os
+import shutil
 import stat
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +119,35 @@ def size(path: StrPath) -> int:
 
     with os_errors(path):
         return gfile.stat(path).length
+
+
+def check_space(needs: Mapping[str, int], remedy: str) -> None:
+    """Check that the disks have room; remote folders are not asked.
+
+    Args:
+      needs: folder, which may be missing yet -> bytes that will be written into it.
+      remedy: what else can be done, for the message.
+
+    Raises:
+      OSError: one of the disks has too little room.
+    """
+    disks: dict[int, tuple[str, int]] = {}
+    for folder, wanted in needs.items():
+        if is_remote(folder):
+            continue
+        there = os.path.abspath(folder)
+        while not os.path.exists(there):
+            there = os.path.dirname(there)
+        first, others = disks.get(os.stat(there).st_dev, (there, 0))
+        disks[os.stat(there).st_dev] = first, others + wanted
+    for there, wanted in disks.values():
+        free = shutil.disk_usage(there).free
+        if free < wanted:
+            reason = (
+                f"this run writes up to {wanted / 1e9:.1f} GB, but only {free / 1e9:.1f} GB are "
+                f"free on this disk; free some, {remedy}"
+            )
+            raise OSError(errno.ENOSPC, reason, there)
 
 
 def regular_size(path: StrPath) -> int:

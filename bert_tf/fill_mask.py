@@ -171,7 +171,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m bert_tf.fill_mask", description=__doc__.splitlines()[0]
     )
-    parser.add_argument("--checkpoint", required=True, help="folder, prefix or file")
+    parser.add_argument("--checkpoint", required=True, type=cli.path, help="folder, prefix or file")
     parser.add_argument("--top_k", type=int, default=TOP_K, help="candidates for each mask")
     parser.add_argument("--score", action="store_true", help="how likely each text is, in nats")
     parser.add_argument("texts", nargs="+", metavar="text", help='such as "It is [MASK]."')
@@ -179,6 +179,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if given.top_k < 1:
         parser.error(f"--top_k={given.top_k}: give 1 or more")
     try:
+        checkpoints.locate(given.checkpoint)  # before TensorFlow is loaded
         with cli.quiet_start():  # TensorFlow is imported
             filler = MaskFiller.from_pretrained(given.checkpoint)
         for text in given.texts:

@@ -7,6 +7,7 @@ This module does not import TensorFlow, so `--helpshort` answers at once.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -41,6 +42,25 @@ def cli_flag(
     """
     metadata = {"help": help, "choices": choices, "required": required, "free": free}
     return dataclasses.field(default=default, metadata=metadata)
+
+
+def is_path(name: str) -> bool:
+    """Whether a flag of this name holds paths, with commas in between."""
+    return name.endswith(("_dir", "_file", "checkpoint"))
+
+
+def check_values(config: Any) -> None:
+    """Raises ValueError for a flag of a config that has no such value in any program."""
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        _require(
+            not isinstance(value, float) or math.isfinite(value),
+            f"--{field.name}={value}: give a number",
+        )
+        _require(
+            value != "" or not is_path(field.name),
+            f"--{field.name}= is empty; give a path, or leave the flag out",
+        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -202,6 +222,7 @@ class TrainingConfig:
     )
 
     def __post_init__(self) -> None:
+        check_values(self)
         self._check_tokenizer_file()
         self.require_positive(*_POSITIVE)
         _require(
@@ -209,6 +230,7 @@ class TrainingConfig:
             f"--max_seq_length={self.max_seq_length} leaves no room for a word "
             "between [CLS] and [SEP]; give 3 or more",
         )
+        _require(self.learning_rate > 0, f"--learning_rate={self.learning_rate}: give more than 0")
         _require(
             0 <= self.random_seed < 2**31,
             f"--random_seed={self.random_seed}: give a number from 0 to 2147483647",

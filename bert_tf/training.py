@@ -9,10 +9,11 @@ What a step computes is in `train_step.py`, what it is fed in `feeding.py`.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -20,7 +21,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from bert_tf import memory, optimization, preemption, progress
+from bert_tf import filesystem, memory, optimization, preemption, progress
 from bert_tf.batching import Arrays
 from bert_tf.checkpoints.training import CheckpointManager, TrainingState
 from bert_tf.data.records import Rows
@@ -169,6 +170,7 @@ class Loop:
         due = first > steps.start and self.schedule.evaluates(first, num_train_steps)
         if due and self._ends(manager.latest(), evaluate(first), manager):
             return self._stopped_before(first)
+        self._check_space(state, manager, range(first + 1, steps.stop + 1), num_train_steps)
         events = tf.summary.create_file_writer(self.config.output_dir)
         bar = progress.bar(total=steps.stop, initial=first, desc="train", unit="step")
         left, tokens, seconds = range(first, steps.stop), 0, 0.0
@@ -194,6 +196,21 @@ class Loop:
                     bar.write(self._why_early(step, manager))
                     return TrainingResult(first, step, True, tokens, seconds)
         return TrainingResult(first, max(first, steps.stop), False, tokens, seconds)
+
+    def _check_space(
+        self, state: TrainingState, manager: CheckpointManager, steps: range, last: int
+    ) -> None:
+        """Raises OSError if the disk cannot hold the checkpoints, the final model and exports."""
+        schedule = self.schedule
+        saving = (n for n in steps if schedule.saves(n, last) or schedule.evaluates(n, last))
+        saves = manager.most_new(sum(1 for _ in itertools.islice(saving, 2 + manager.keep)))
+        weights = _bytes(self.model.variables)
+        needs = {manager.output_dir: saves * _bytes(state.tensors().values()) + weights}
+        if export_dir := self.config.export_dir:  # for texts, and for features
+            needs[export_dir] = needs.get(export_dir, 0) + 2 * weights
+        filesystem.check_space(
+            needs if saves else {}, "or give an --output_dir (and --export_dir) on another disk"
+        )
 
     def optimizer(self, num_train_steps: int, num_warmup_steps: int) -> optimization.Optimizer:
         """What the flags say; call it inside `strategy.scope()`."""
@@ -388,10 +405,8 @@ class Loop:
         )
 
 
-def _logs(done: range, tokens: list[int], result: Any) -> list[tuple[int, dict[str, float]]]:
-    logs = fetch(result) or [{}] * len(done)
-    numbers = ({k: float(v) for k, v in of_step.items()} for of_step in logs)
-    return [(n, {"tokens": t} | x) for n, t, x in zip(done, tokens, numbers, strict=True)]
+def _bytes(variables: Iterable[Any]) -> int:
+    return sum(math.prod(v.shape) * tf.as_dtype(v.dtype).size for v in variables)
 
 
 def log_scalars(step: int, values: Mapping[str, float]) -> None:

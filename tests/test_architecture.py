@@ -23,9 +23,9 @@ PACKAGE = ROOT / "bert_tf"
 
 # Each level imports only from levels above it; modules of one folder may import each other.
 LEVELS = [
-    ["preemption"],
+    ["preemption", "run_config"],
     [
-        *("cli", "filesystem", "text_rules", "metrics", "run_config", "batching", "dropout"),
+        *("cli", "filesystem", "text_rules", "metrics", "batching", "dropout"),
         *("entity_metrics", "json_numbers", "parallel", "progress", "cluster"),
     ],
     ["schedule", "config", "vocabulary", "wordpiece", "layers", "pooling", "normalizer_buffer"],

@@ -163,6 +163,14 @@ def test_a_signal_saves_and_a_continued_run_is_the_same(tmp_path, rows, whole, m
     assert losses == whole[2]
 
 
+def test_a_disk_that_is_too_small_is_told_before_the_first_step(tmp_path, rows, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)._replace(free=1000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(OSError, match="this run writes up to .* GB, but only 0.0 GB are free"):
+        train(tmp_path, rows)
+    assert not list(tmp_path.rglob("model.ckpt*"))
+
+
 def test_a_finished_run_says_so(tmp_path, rows, whole, capsys):
     shutil.copytree(whole[0], tmp_path / "run")
     again, _ = train(tmp_path / "run", rows)

@@ -71,8 +71,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m bert_tf.checkpoints.convert", description=__doc__.splitlines()[0]
     )
-    parser.add_argument("--from", dest="source", required=True, help="folder, prefix or file")
-    parser.add_argument("--to", dest="target", required=True, help="prefix, file or folder")
+    parser.add_argument(
+        "--from", dest="source", required=True, type=cli.path, help="folder, prefix or file"
+    )
+    parser.add_argument(
+        "--to", dest="target", required=True, type=cli.path, help="prefix, file or folder"
+    )
     parser.add_argument("--format", choices=location.FORMATS, help="for a target that is a folder")
     parser.add_argument("--strip_optimizer", action="store_true", help="leave out Adam's slots")
     arguments = parser.parse_args(argv)

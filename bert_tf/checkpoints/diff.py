@@ -83,8 +83,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m bert_tf.checkpoints.diff", description=__doc__.splitlines()[0]
     )
-    parser.add_argument("first", help="folder, prefix or file")
-    parser.add_argument("second", help="the same, of any family")
+    parser.add_argument("first", type=cli.path, help="folder, prefix or file")
+    parser.add_argument("second", type=cli.path, help="the same, of any family")
     given = parser.parse_args(argv)
     try:
         with cli.quiet_start():  # TensorFlow, for some families

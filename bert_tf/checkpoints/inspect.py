@@ -169,7 +169,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m bert_tf.checkpoints.inspect", description=__doc__.splitlines()[0]
     )
-    parser.add_argument("path", help="folder, prefix or file")
+    parser.add_argument("path", type=cli.path, help="folder, prefix or file")
     given = parser.parse_args(argv)
     try:
         with cli.quiet_start():  # TensorFlow, for some families

@@ -60,6 +60,7 @@ _PARAMETERS_PER_BYTE = 4  # layers may share their weights, and a part of a mode
 _KERAS_ENDING = ".weights.h5"  # what is written; others write any .h5, or an archive
 _KERAS_ENDINGS = (".h5", ".hdf5", ".keras")
 _PADDLE_ENDING = ".pdparams"
+_LFS = b"version https://git-lfs.github.com/spec/"
 _SAVED_MODEL_FILE = "saved_model.pb"
 SAVED_VARIABLES = os.path.join("variables", "variables")
 # In which folders beside the weights the vocabulary may be, and what it is called there.
@@ -156,7 +157,12 @@ def locate(path: str | os.PathLike[str]) -> Location:
             f"no checkpoint at {path}: neither a folder, nor a prefix with {path}.index, nor a "
             f"file ending in "
             f"{', '.join((*_HUGGING_FACE_ENDINGS, *_KERAS_ENDINGS, _PADDLE_ENDING))}"
+            f"{_of_hub(path)}"
         )
+    for file in filesystem.beside(weights, ".") if weights else ():
+        refuse_pointer(file)
+    if weights and filesystem.is_file(weights):
+        refuse_pointer(weights)
     kind = kind_of(weights) if weights else GOOGLE
     vocab_file, spm_model_file = _vocabulary(folder)
     return Location(
@@ -168,6 +174,31 @@ def locate(path: str | os.PathLike[str]) -> Location:
         _first(folder, (TASK_FILE,)),
         *_tokenizer_settings(folder, vocab_file, spm_model_file),
     )
+
+
+def _of_hub(path: str) -> str:
+    """Return what to do if the path looks like a name on Hugging Face's hub, else nothing."""
+    owner = os.path.dirname(path)
+    if not re.fullmatch(r"([\w.-]+/)?[\w-][\w.-]*", path) or (owner and os.path.exists(owner)):
+        return ""
+    folder = f"downloads/{os.path.basename(path)}"
+    return (
+        ". Nothing is downloaded by name here: if it is a model on Hugging Face's hub, get it with "
+        f"`hf download {path} --local-dir {folder}` (pip install huggingface_hub), and give "
+        f"{folder}"
+    )
+
+
+def refuse_pointer(path: str) -> None:
+    """Raises ValueError if a local file is the pointer that git-lfs leaves in place of a file."""
+    if filesystem.is_remote(path) or not os.path.isfile(path):
+        return
+    with open(path, "rb") as file:
+        if file.read(len(_LFS)) == _LFS:
+            raise ValueError(
+                f"{path} is a pointer of git-lfs, not the file itself; run `git lfs install` and "
+                f"`git lfs pull` in {os.path.dirname(path) or '.'}, or download the file"
+            )
 
 
 def _first(folder: str, names: tuple[str, ...]) -> str | None:

@@ -127,6 +127,12 @@ class CheckpointManager:
                 remove_tree(self._path(name))
                 logging.info("Removed %s, left by an interrupted save", self._path(name))
 
+    def most_new(self, saves: int) -> int:
+        """How many more checkpoints than now there will be at most, while `saves` are written."""
+        # Of those to come, one is written before the oldest is removed; the best one may stay too.
+        there = sum(map(self._exists, self._names())) if self._writes else 0
+        return min(saves, max(1, self.keep + 2 - there)) if self._writes else 0
+
     def save(self, step: int, variables: Mapping[str, Any]) -> str:
         """Begins to write `model.ckpt-<step>`; then what is no longer kept is removed.
 

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from bert_tf import filesystem, text_rules
 from bert_tf.data.json_lines import as_text, member
-from bert_tf.data.text_files import BadRow, likely_encoding
+from bert_tf.data.text_files import BadRow, likely_encoding, refuse_other_files
 
 INPUT_FORMATS = ("google", "text", "jsonl")
 
@@ -109,6 +109,8 @@ class Corpus:
         """Line number (from 1) and text of each line, without blanks around it."""
         with _open(file) as opened:
             for number, raw in enumerate(opened, 1):
+                if number == 1:
+                    refuse_other_files(file, raw)
                 if number == 1 and self._encoding is None:
                     if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
                         raise BadRow(file, 1, "the file is UTF-16; save it as UTF-8")

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from bert_tf import filesystem
-from bert_tf.data.text_files import BadRow, likely_encoding
+from bert_tf.data.text_files import BadRow, likely_encoding, refuse_other_files
 
 _PAIR = re.compile(r"(.*) \|\|\| (.*)")
 
@@ -44,6 +44,7 @@ def read(path: str, encoding: str | None = None) -> Iterator[SentenceLine]:
         for number, data in enumerate(file):
             end += len(data)
             if number == 0:
+                refuse_other_files(path, data)
                 if encoding is None and data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
                     raise BadRow(path, 1, "the file is UTF-16; save it as UTF-8")
                 data = data.removeprefix(codecs.BOM_UTF8)

@@ -110,10 +110,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     command = commands.add_parser("score", help="score predictions as the official scorers do")
     command.add_argument(
-        "dataset", help="SQuAD 1.1 or 2.0, XQuAD, CMRC2018 or DRCD, a file as published"
+        "dataset",
+        type=cli.path,
+        help="SQuAD 1.1 or 2.0, XQuAD, CMRC2018 or DRCD, a file as published",
     )
-    command.add_argument("predictions", help="predictions.json: question id -> text")
-    command.add_argument("--null_odds", help="null_odds.json: question id -> number; for SQuAD 2.0")
+    command.add_argument("predictions", type=cli.path, help="predictions.json: question id -> text")
+    command.add_argument(
+        "--null_odds", type=cli.path, help="null_odds.json: question id -> number; for SQuAD 2.0"
+    )
     command.add_argument(
         "--na_prob_thresh",
         type=float,

@@ -20,6 +20,14 @@ _NOT_UTF8 = re.compile("[\udc80-\udcff]")
 SAVE_AS_UTF8 = "save the file as UTF-8, or give its --encoding"
 _ENCODINGS = ["cp1252", "cp1250", "cp1251", "gb18030", "big5", "cp932", "euc_jp", "cp949"]
 _GUESSED_FROM = 1 << 16  # bytes by which an encoding is guessed
+_SPREADSHEET = "open it in the spreadsheet program and save it as 'CSV UTF-8'"
+_OTHER_FILES = {  # the first bytes of a file -> what it is, and what to do
+    b"PK\x03\x04": f"a ZIP archive, such as a spreadsheet (.xlsx, .ods); {_SPREADSHEET}",
+    b"\xd0\xcf\x11\xe0": f"an old file of Excel or Word (.xls, .doc); {_SPREADSHEET}",
+    b"\x1f\x8b": "compressed by gzip; unpack it",
+    b"PAR1": "a Parquet file; save its rows as CSV or JSON lines",
+    b"%PDF": "a PDF; save its text as UTF-8",
+}
 
 
 class BadRow(ValueError):
@@ -136,14 +144,15 @@ def read_text(
       encoding: another one, as the user says; then all bytes must be of it.
       remedy: what to do if the file cannot be read, for the message.
 
-    Raises: ValueError if the file is missing, or BadRow if it has not the encoding given, or is
-      UTF-16 that is damaged.
+    Raises: ValueError if the file is missing or is no text, or BadRow if it has not the encoding
+      given, or is UTF-16 that is damaged.
     """
     try:
         data = filesystem.read_bytes(path)
     except OSError as error:
         problem = f"cannot be read ({error.strerror or error}); {remedy}"
         raise ValueError(f"{path}: {problem}") from error
+    refuse_other_files(path, data)
     if encoding is not None and codecs.lookup(encoding).name != "utf-8":
         try:
             return data.decode(encoding).removeprefix("\ufeff")
@@ -189,6 +198,13 @@ def likely_encoding(data: bytes) -> str:
     found = [n for m in matches for n in sorted(m.could_be_from_charset, key=_ENCODINGS.index)]
     first, *others = list(dict.fromkeys(found))[:3] or ["cp1252"]
     return f"--encoding={first}" + (f" (or {', '.join(others)})" if others else "")
+
+
+def refuse_other_files(path: str, start: bytes) -> None:
+    """Raises ValueError if a file begins as one that is no text, whatever its name says."""
+    for magic, what in _OTHER_FILES.items():
+        if start.startswith(magic):
+            raise ValueError(f"{path} is no text file, but {what}")
 
 
 def broken(text: str) -> str | None:

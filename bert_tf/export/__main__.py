@@ -9,6 +9,7 @@ from bert_tf.export.export_config import ExportConfig
 
 
 def main(config: ExportConfig) -> None:
+    config.check_inputs()
     with cli.quiet_start():
         import tensorflow  # noqa: F401 - which --help does without
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
-from bert_tf.run_config import cli_flag
+from bert_tf.checkpoints import given
+from bert_tf.run_config import check_values, cli_flag
 
 # task_type -> the Servable that exports it, as module and class: imported when it is used. The
 # class has `from_checkpoint(FineTuned)`.
@@ -50,6 +51,7 @@ class ExportConfig:
     )
 
     def __post_init__(self) -> None:
+        check_values(self)
         if self.max_seq_length is not None and self.max_seq_length < 3:
             raise ValueError(
                 f"--max_seq_length={self.max_seq_length} leaves no room for a word between [CLS] "
@@ -58,6 +60,10 @@ class ExportConfig:
         names = self.label_list()
         if names is not None and (not all(names) or len(set(names)) < len(names)):
             raise ValueError(f"--labels={self.labels}: a label is empty or there twice")
+
+    def check_inputs(self) -> None:
+        """Check the paths that the flags name. Raises ValueError."""
+        given.check(self)
 
     def label_list(self) -> list[str] | None:
         """The labels, or None where the flag is left out."""

@@ -79,6 +79,8 @@ def export_saved_models(
             "warm-up requests are written",
             flush=True,
         )
+    needed = len(models) * int(precision.weight_megabytes(features) * 1e6)
+    filesystem.check_space({export_dir: needed}, "or give an --export_dir on another disk")
     with _unfinished(export_dir) as folder:
         signatures = []
         for kind, (model, make_cases) in models.items():

@@ -97,6 +97,8 @@ class ClassificationConfig(DatasetConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.require_action()
+        if self.window_stride is not None:
+            self.require_positive("window_stride")
         if self.num_seeds < 1:
             raise ValueError(f"--num_seeds={self.num_seeds}: give 1 or more")
         if self.delimiter is not None and self.task_name.lower() != "csv":

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from bert_tf import filesystem
+from bert_tf.checkpoints import given
 from bert_tf.data.text_files import FEW_BAD_ROWS, BadRows, check_encoding
 from bert_tf.run_config import RunConfig, cli_flag
 
@@ -64,6 +65,9 @@ class DatasetConfig(RunConfig):
     def bad_rows(self) -> BadRows:
         """Return what becomes of the bad rows of a file, as the flags say."""
         return BadRows(self.skip_bad_rows, self.max_bad_rows)
+
+    def check_inputs(self) -> None:
+        given.check(self)
 
     def label_list(self) -> list[str] | None:
         """Return the names in --labels, or None where the flag is left out.

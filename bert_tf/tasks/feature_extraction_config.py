@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 
+from bert_tf import filesystem
+from bert_tf.checkpoints import given
 from bert_tf.data.text_files import check_encoding
-from bert_tf.run_config import cli_flag, shared_flag
+from bert_tf.run_config import check_values, cli_flag, shared_flag
 
 OUTPUT_FORMATS = ("jsonl", "npy", "parquet")
 NO_POOLING, POOLED = "none", "pooled"
@@ -107,9 +110,12 @@ class FeatureExtractionConfig:
 
     def __post_init__(self) -> None:
         check_encoding(self.encoding, by_line=True)
-        for name, least in (("batch_size", 1), ("num_tpu_cores", 1), ("max_seq_length", 3)):
-            if (value := getattr(self, name)) < least:
+        check_values(self)
+        leasts = {"batch_size": 1, "num_tpu_cores": 1, "max_seq_length": 3, "num_gpus": 0}
+        for name, least in leasts.items():
+            if (value := getattr(self, name)) is not None and value < least:
                 raise ValueError(f"--{name}={value}: give {least} or more")
+        self._check_ending()
         chosen = [] if self.layers == _LAYERS else [f"--layers={self.layers}"]
         if self.features:
             chosen.append(f"--features={self.features}")
@@ -127,6 +133,22 @@ class FeatureExtractionConfig:
                 f"--features={self.features} needs --layer_weights, a number for each layer from "
                 "the first to the last, such as those that your own model has learned; "
                 f"--features={self.features.removeprefix('weighted_')} adds the layers as they are"
+            )
+
+    def check_inputs(self) -> None:
+        """Check the files that the flags name. Raises ValueError."""
+        given.check(self)
+        path = self.input_file
+        if not filesystem.is_remote(path) and not os.path.isfile(path):
+            raise ValueError(f"--input_file={path}: there is no such file")
+
+    def _check_ending(self) -> None:
+        """A name that says another format is a mistake in one of both flags."""
+        ending = os.path.splitext(self.output_file)[1].lower().removeprefix(".")
+        if ending in OUTPUT_FORMATS and ending != self.output_format:
+            raise ValueError(
+                f"--output_file={self.output_file} would hold {self.output_format}; add "
+                f"--output_format={ending}, or give another name"
             )
 
     @property

@@ -58,12 +58,7 @@ class Pretraining(Program[PretrainingConfig]):
     higher_is_better = False
 
     def prepare(self) -> None:
-        config = self.config
-        self._files = {
-            flag: find_files(getattr(config, flag), flag)
-            for flag in ("input_file", "eval_input_file", "phase2_input_file")
-            if getattr(config, flag)
-        }
+        self._files = {flag: find_files(value, flag) for flag, value in self.config.files()}
 
     def description(self) -> dict[str, Any]:
         return {

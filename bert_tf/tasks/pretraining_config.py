@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from typing import ClassVar
 
+from bert_tf import filesystem
+from bert_tf.checkpoints import given
+from bert_tf.data.corpora import find_files
 from bert_tf.run_config import TrainingConfig, cli_flag, shared_flag
 
 _PHASE_2 = "Second phase:"
@@ -85,12 +89,30 @@ class PretrainingConfig(TrainingConfig):
             object.__setattr__(self, "use_xla", False)  # on GPUs too
         self._check_phase_2()
 
+    def check_inputs(self) -> None:
+        given.check(self)
+        for flag, files in self.files():
+            if not any(map(filesystem.is_remote, files.split(","))):
+                find_files(files, flag)
+
+    def files(self) -> Iterator[tuple[str, str]]:
+        """Yield the flags that name rows, and their values."""
+        for flag in ("input_file", "eval_input_file", "phase2_input_file"):
+            if value := getattr(self, flag):
+                yield flag, value
+
     def _check_phase_2(self) -> None:
         steps = self.phase2_num_train_steps
         if bool(self.phase2_input_file) != (steps > 0):
             raise ValueError(
                 f"--phase2_input_file={self.phase2_input_file} and --phase2_num_train_steps="
                 f"{steps} go together: give both, or leave both out"
+            )
+        names = ("phase2_max_predictions_per_seq", "phase2_train_batch_size")
+        self.require_positive(*(name for name in names if getattr(self, name) is not None))
+        if self.phase2_max_seq_length < 3:
+            raise ValueError(
+                f"--phase2_max_seq_length={self.phase2_max_seq_length}: give 3 or more"
             )
         if not 0 <= steps < self.num_train_steps:
             raise ValueError(

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 
-from bert_tf.data.corpora import INPUT_FORMATS
+from bert_tf import filesystem
+from bert_tf.checkpoints import given
+from bert_tf.data.corpora import INPUT_FORMATS, find_files
 from bert_tf.data.pretraining_instances import SENTENCE_PAIRS, InstanceSettings
 from bert_tf.data.text_files import check_encoding
-from bert_tf.run_config import cli_flag, shared_flag
+from bert_tf.run_config import check_values, cli_flag, shared_flag
 
 WORD_SEGMENTERS = ("jieba",)
 
@@ -73,6 +75,7 @@ class PretrainingDataConfig:
     )
 
     def __post_init__(self) -> None:
+        check_values(self)
         for name in (*("max_predictions_per_seq", "dupe_factor", "max_ngram", "num_workers"),):
             if getattr(self, name) < 1:
                 raise ValueError(f"--{name}={getattr(self, name)}: give 1 or more")
@@ -95,6 +98,12 @@ class PretrainingDataConfig:
         files = self.output_files()
         if not all(files) or len(set(files)) < len(files):
             raise ValueError(f"--output_file={self.output_file}: a name is empty or there twice")
+
+    def check_inputs(self) -> None:
+        """Check the files that the flags name. Raises ValueError."""
+        given.check(self)
+        if not any(map(filesystem.is_remote, self.input_file.split(","))):
+            find_files(self.input_file, "input_file")
 
     def output_files(self) -> list[str]:
         """The names in --output_file."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 
+from bert_tf.checkpoints import given
 from bert_tf.data import squad_files, squad_training
 from bert_tf.data.squad_answers import AnswerSettings
 from bert_tf.data.squad_files import Dataset
@@ -109,7 +110,7 @@ class QuestionAnsweringConfig(RunConfig):
         return _read("predict_file", self.predict_file)
 
     def check_inputs(self) -> None:
-        super().check_inputs()
+        given.check(self)
         self.check_questions()
 
     def check_questions(self) -> None:

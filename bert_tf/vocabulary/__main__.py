@@ -93,7 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     learn = commands.add_parser("learn", help="a vocabulary for a corpus")
     learn.add_argument("--vocab_size", type=int, required=True)
-    learn.add_argument("--output", required=True, help="the file to write")
+    learn.add_argument("--output", required=True, type=cli.path, help="the file to write")
     learn.add_argument("--cased", action="store_true", help="keep capitals and accents")
     learn.add_argument("--num_unused", type=int, default=99, help="tokens called [unusedN]")
     learn.add_argument(
@@ -107,17 +107,23 @@ def _parser() -> argparse.ArgumentParser:
     )
     extend = commands.add_parser("extend", help="words into the vocabulary of a checkpoint")
     extend.add_argument("--words", help="with commas in between")
-    extend.add_argument("--words_file", help="one a line")
+    extend.add_argument("--words_file", type=cli.path, help="one a line")
     prune = commands.add_parser("prune", help="pieces that a corpus does not need out of it")
     prune.add_argument("--min_count", type=int, default=1, help="pieces that occur so often stay")
     for command in (learn, prune):
-        command.add_argument("--input", required=True, help="files or patterns, with commas")
+        command.add_argument(
+            "--input", required=True, type=cli.path, help="files or patterns, with commas"
+        )
         command.add_argument("--input_format", choices=INPUT_FORMATS, default="text")
         command.add_argument("--encoding", help="of the files, such as cp1252; else UTF-8")
         command.add_argument("--num_workers", type=int, default=os.cpu_count())
     for command in (extend, prune):
-        command.add_argument("--checkpoint", required=True, help="folder, prefix or file")
-        command.add_argument("--output_dir", required=True, help="where the new one is written")
+        command.add_argument(
+            "--checkpoint", required=True, type=cli.path, help="folder, prefix or file"
+        )
+        command.add_argument(
+            "--output_dir", required=True, type=cli.path, help="where the new one is written"
+        )
     learn.set_defaults(run=_learn)
     extend.set_defaults(run=_extend)
     prune.set_defaults(run=_prune)
