@@ -184,19 +184,22 @@ import ctypes, time
 from bert_tf import cli, preemption
 with cli.command():
     try:
-        print("begun", flush=True)
         {waits}
     finally:
         print("cleaned up", flush=True)
 """
-PYTHON = "time.sleep(100)"
+BEGUN = 'print("begun", flush=True); '
+PYTHON = BEGUN + "time.sleep(100)"
 # As TensorFlow may: Python does not hear of the signal. A mutex that is held already.
-C = "lock, libc = ctypes.create_string_buffer(64), ctypes.CDLL(None); " + (
-    "libc.pthread_mutex_lock(lock); " * 2
+C = (
+    BEGUN
+    + "lock, libc = ctypes.create_string_buffer(64), ctypes.CDLL(None); "
+    + ("libc.pthread_mutex_lock(lock); " * 2)
 )
 TRAINING = """
         with preemption.watch() as signals:
             signals.noting = True
+            print("begun", flush=True)
             while not signals.requested:
                 time.sleep(0.01)
             print("saved", flush=True)
@@ -239,7 +242,7 @@ def test_a_noted_signal_is_told_and_ends_the_command_after_training():
 
 
 def test_a_second_signal_ends_training_at_once():
-    hangs = TRAINING.replace("time.sleep(0.01)", C)
+    hangs = TRAINING.replace("time.sleep(0.01)", C.removeprefix(BEGUN))
     out, err, code = stopped(hangs, signal.SIGINT, signal.SIGINT)
     assert (out, code) == ("", 128 + signal.SIGINT) and "once more ends it at once" in err
 
