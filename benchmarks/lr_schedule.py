@@ -45,7 +45,7 @@ def f1(folder: Path, name: str, seed: int, given: argparse.Namespace) -> float:
         do_train=True,
         do_eval=True,
         max_seq_length=96,
-        train_batch_size=16,
+        train_batch_size=8,
         eval_batch_size=64,
         learning_rate=PEAK * factor,
         lr_schedule=schedule,
@@ -59,7 +59,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--init_checkpoint", required=True)
     parser.add_argument("--sentences", type=int, default=400)
-    parser.add_argument("--num_train_epochs", type=float, default=3.0)
+    parser.add_argument("--num_train_epochs", type=float, default=4.0)
     parser.add_argument("--num_seeds", type=int, default=3)
     given = parser.parse_args()
     scores: dict[str, list[float]] = {name: [] for name in SCHEDULES}

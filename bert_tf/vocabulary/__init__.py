@@ -95,8 +95,9 @@ def validate_vocab_size(
         raise ValueError(f"{found}{vocab_size}; use the vocabulary that the model was trained with")
     if num_tokens < vocab_size:
         _warn_once(
-            f"{found}{vocab_size}: the last {vocab_size - num_tokens} rows of the embeddings are "
-            "not used. If the model is not padded by so many, this is another one's vocabulary"
+            f"{found}{vocab_size}: rows of the embeddings from {num_tokens} on are not used. "
+            f"If the model is not padded by {vocab_size - num_tokens}, this is another one's "
+            "vocabulary"
         )
 
 
