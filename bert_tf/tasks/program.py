@@ -182,6 +182,7 @@ class Program(ABC, Generic[Config]):
         metrics = run_folder.merge_json(self.path(run_folder.METRICS_FILE), self.metrics)
         if self.replicas.is_chief and (config.do_eval or "train" in self.metrics):
             self._report(metrics)
+            metrics = run_folder.merge_json(self.path(run_folder.METRICS_FILE), {})  # it has a note
         if config.export_dir and self.replicas.is_chief:
             self.export()  # whose card tells the metrics
         if self.replicas.is_chief:
