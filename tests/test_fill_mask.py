@@ -59,7 +59,7 @@ def padded(folder, tmp_path_factory):
     copy = tmp_path_factory.mktemp("padded") / "model"
     shutil.copytree(folder, copy)
     lines = (copy / "vocab.txt").read_text("utf-8").split("\n")[:-4]
-    (copy / "vocab.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    (copy / "vocab.txt").write_text("\ufeff" + "\n".join(lines) + "\n\n", encoding="utf-8")
     return copy
 
 
@@ -130,6 +130,9 @@ def test_exported_model_answers_as_python(padded, tmp_path):
         checkpoint=str(padded), export_dir=str(tmp_path / "export"), max_seq_length=20
     )
     path = program.run(config)  # verified on the tricky samples
+    assets = list((tmp_path / "export").glob("text/*/assets/*"))
+    assert [file.name for file in assets] == ["vocab.txt"]
+    assert assets[0].read_text("utf-8").splitlines()[0] == "[PAD]"
     loaded = tf.saved_model.load(path).signatures
     texts = ["a [MASK] b", "[MASK] [MASK]", "none"]
     words = loaded["serving_default"](text=tf.constant(texts))

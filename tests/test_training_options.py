@@ -35,6 +35,13 @@ def test_accumulation_equals_the_large_batch(tmp_path, rows, optimizer):
     assert [part_losses[s] for s in losses] == pytest.approx(list(losses.values()), abs=1e-5)
 
 
+def test_the_flag_chooses_the_schedule(tmp_path):
+    for name, rate in (("google", 0.7e-3), ("linear", 1e-3)):
+        optimizer = make_loop(make_config(tmp_path, lr_schedule=name)).optimizer(10, 2)
+        optimizer.global_step.assign(2)
+        assert optimizer.learning_rate.numpy() == pytest.approx(rate)
+
+
 def test_accumulation_draws_other_dropout_in_each_part(tmp_path, rows):
     """The same two rows twice over in one step would otherwise get the same mask."""
     _, whole = train(tmp_path / "whole", rows, steps=1)

@@ -36,7 +36,7 @@ from bert_tf.export.features import FEATURES, Tensors, inference_copy
 from bert_tf.export.finetuned import FineTuned
 from bert_tf.export.servable import Arrays, Case, Model, Servable
 from bert_tf.export.tagging_graph import GraphEntities, GraphWords
-from bert_tf.export.text import shown
+from bert_tf.export.text import shown, vocabulary_asset
 from bert_tf.graph_offsets import cut
 from bert_tf.graph_sentencepiece_offsets import check_offsets
 from bert_tf.tokenization import Tokenizer
@@ -142,7 +142,7 @@ class Tagger(Servable):
         module = tf.Module()
         module.model = features.module
         module.words = GraphWords(self.tokenizer, self.max_seq_length, self.doc_stride)
-        module.vocabulary = tf.saved_model.Asset(self.tokenizer.vocab_file)
+        module.vocabulary = vocabulary_asset(self.tokenizer)
         find = GraphEntities(self.labels, self.tag_set.has_entities)
         text, ids = tf.TensorSpec([None], tf.string, "text"), tf.TensorSpec([None], tf.int32, "ids")
 

@@ -1,13 +1,19 @@
 """Raw text at the edge of a SavedModel."""
 
+import os
+import shutil
+import tempfile
+import weakref
 from collections.abc import Callable
 
 import tensorflow as tf
 
+from bert_tf import filesystem
 from bert_tf.export.features import FEATURES, Tensors, ragged_features, same_lengths
 from bert_tf.export.servable import Model
 from bert_tf.graph_tokenizers import graph_tokenizer
 from bert_tf.tokenization import Tokenizer
+from bert_tf.vocabulary import plain_contents
 
 
 class TextModule(tf.Module):
@@ -23,7 +29,23 @@ class TextModule(tf.Module):
         super().__init__()
         self.model = features.module
         self.tokenizer = graph or graph_tokenizer(tokenizer)
-        self.vocabulary = tf.saved_model.Asset(tokenizer.vocab_file)
+        self.vocabulary = vocabulary_asset(tokenizer)
+
+
+def vocabulary_asset(tokenizer: Tokenizer) -> tf.saved_model.Asset:
+    """Return the tokenizer's file; where a vocabulary is not plain lines, these as `vocab.txt`."""
+    file = tokenizer.vocab_file
+    if tokenizer.file_argument != "vocab_file":
+        return tf.saved_model.Asset(file)
+    contents = plain_contents(file)
+    if contents == filesystem.read_bytes(file):
+        return tf.saved_model.Asset(file)
+    folder = tempfile.mkdtemp()
+    path = os.path.join(folder, "vocab.txt")
+    filesystem.write_bytes(path, contents)
+    asset = tf.saved_model.Asset(path)
+    weakref.finalize(asset, shutil.rmtree, folder, ignore_errors=True)  # it is copied on saving
+    return asset
 
 
 def parse_text_examples(
