@@ -214,4 +214,5 @@ def test_a_missing_checkpoint_ends_in_one_line(tmp_path):
     ran = run_module(f"--checkpoint={tmp_path / 'none'}", "--export_dir=x")
     assert ran.returncode == 1
     (line,) = [x for x in ran.stderr.splitlines() if not x.startswith("import time:")]
-    assert line.startswith(f"Error: no checkpoint at {tmp_path / 'none'}")
+    path = tmp_path / "none"
+    assert line.startswith(f"Error: --checkpoint={path}: no checkpoint at {path}")
