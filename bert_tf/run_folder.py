@@ -58,24 +58,26 @@ def merge_json(path: str, values: Mapping[str, Any]) -> dict[str, Any]:
     return whole
 
 
-def claim_result(output_dir: str, file: str, read: Sequence[str]) -> None:
+def claim_result(output_dir: str, file: str, read: Sequence[str], sha256: str) -> None:
     """Note in metrics.json which files the result `file` of output_dir is made from.
 
     An earlier result from other files is not lost: it gets a name of its own, which is printed.
+    One from no file, such as the report of a run that was not evaluated, is replaced.
     The note is written before the result is, so that no result stands beside a wrong note.
 
     Args:
       file: the name of the result inside output_dir, which is written afterwards.
       read: the paths of the files that the result tells about.
+      sha256: their `fingerprint`.
     """
     metrics_file, path = (tf.io.gfile.join(output_dir, name) for name in (METRICS_FILE, file))
     metrics = filesystem.read_json(metrics_file, dict) if filesystem.is_file(metrics_file) else {}
     before = metrics.get(RESULTS, {}).get(file)
-    now = {"files": list(read), "sha256": fingerprint(read)}
+    now = {"files": list(read), "sha256": sha256}
     notes = {file: now}
     if filesystem.is_file(path) and before is None:
         print(f"Note: {path} is replaced; what it was made from is not known.", flush=True)
-    elif filesystem.is_file(path) and before["sha256"] != now["sha256"]:
+    elif filesystem.is_file(path) and before["files"] and before["sha256"] != sha256:
         stem, ending = os.path.splitext(file)
         kept = f"{stem}-{before['sha256'][:8]}{ending}"
         tf.io.gfile.rename(path, tf.io.gfile.join(output_dir, kept), overwrite=True)

@@ -104,7 +104,9 @@ def test_a_result_of_another_file_is_kept_under_a_name_of_its_own(tmp_path, caps
     result.write_text("of an older version\n")
     for number, data in enumerate(("a", "a", "b", "c", "b")):
         (tmp_path / f"{number}.csv").write_text(data)
-        run_folder.claim_result(str(output), result.name, [str(tmp_path / f"{number}.csv")])
+        read = [str(tmp_path / f"{number}.csv")]
+        sha256 = run_folder.fingerprint(read)
+        run_folder.claim_result(str(output), result.name, read, sha256)
         result.write_text(f"{data} {number}\n")
     notes = json.loads((output / "metrics.json").read_text())["results"]
     # The same contents under another name are the same file.
@@ -116,3 +118,12 @@ def test_a_result_of_another_file_is_kept_under_a_name_of_its_own(tmp_path, caps
     first, *others = capsys.readouterr().out.splitlines()
     assert first.endswith("predictions.tsv is replaced; what it was made from is not known.")
     assert len(others) == 3 and all("it is kept as predictions-" in line for line in others)
+
+
+def test_a_report_without_evaluation_is_replaced_by_that_with_one(tmp_path, capsys):
+    (tmp_path / "dev.csv").write_text("a")
+    for read in ([], [str(tmp_path / "dev.csv")]):
+        run_folder.claim_result(str(tmp_path), "report.html", read, run_folder.fingerprint(read))
+        (tmp_path / "report.html").write_text(str(read))
+    assert capsys.readouterr().out == ""
+    assert [path.name for path in tmp_path.glob("*.html")] == ["report.html"]

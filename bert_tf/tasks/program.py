@@ -16,7 +16,7 @@ import dataclasses
 import tempfile
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 import keras
@@ -36,6 +36,7 @@ from bert_tf.tokenization import Tokenizer
 join = tf.io.gfile.join
 Config = TypeVar("Config", bound=TrainingConfig)
 Scores = Mapping[str, Any]
+Argument = TypeVar("Argument", bound=Hashable)
 Made = TypeVar("Made")
 
 
@@ -313,11 +314,11 @@ class Program(ABC, Generic[Config]):
             )
         self.metrics["global_step"] = checkpoints.global_step(self.source)
 
-    def once(self, make: Callable[[str], Made], split: str) -> Made:
-        """`make(split)`, called the first time only."""
-        key = make.__name__, split
+    def once(self, make: Callable[[Argument], Made], argument: Argument) -> Made:
+        """Return `make(argument)`, such as the rows of a split, which is called only once."""
+        key = make.__name__, argument
         if key not in self._made:
-            self._made[key] = make(split)
+            self._made[key] = make(argument)
         return self._made[key]
 
     def path(self, file: str) -> str:
@@ -332,5 +333,6 @@ class Program(ABC, Generic[Config]):
             under another name.
         """
         self.written[name] = self.path(file)
-        run_folder.claim_result(self.config.output_dir, file, read)
+        sha256 = self.once(run_folder.fingerprint, tuple(read))  # several results have one source
+        run_folder.claim_result(self.config.output_dir, file, read, sha256)
         run_folder.write_text(self.written[name], text)
