@@ -1,6 +1,7 @@
 """The classifier as people use it: one command on files, and what it leaves behind."""
 
 import csv
+import dataclasses
 import json
 import os
 import re
@@ -604,6 +605,9 @@ def test_a_development_set_out_of_the_training_file(tmp_path, capsys):
         assert later["metrics"]["eval"] == result["metrics"]["eval"]
     with pytest.raises(ValueError, match=r"--dev_split=0\.2, but .* was trained with 0\.1"):
         classification.run(config(tmp_path / "run", do_eval=True, **own | {"dev_split": 0.2}))
+    with pytest.raises(ValueError, match=r"--dev_split: 0\.1 then, 0\.2 now"):
+        classification.run(dataclasses.replace(run, dev_split=0.2))
+    assert Path(result["dev_split"]).read_text() == listed  # of the run that the folder holds
 
 
 @pytest.mark.parametrize("seeds", [1, 2])

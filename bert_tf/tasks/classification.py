@@ -98,23 +98,25 @@ class Classifier(Program[ClassificationConfig]):
     # --------------------------------------------------------------------------------- data
 
     def read_inputs(self) -> None:
-        splits = self.config.read_splits()
-        for split in splits:
+        for split in self.config.read_splits():
             for part in [split] if split == "train" else self._splits(split):
                 self._examples(part)
                 if part == "train":  # before another split's labels are measured by its
                     for warning in self._label_warnings():
                         print(f"Note: {warning}", flush=True)
-        if self.config.dev_split is not None and "train" in splits:
-            rows = [(example.line, example.guid) for example in self._examples("dev")]
-            read = _files(self._examples("dev"))
-            self.write("dev_split", dev_split.FILE, dev_split.listing(rows), read)
-            whole = len(rows) + len(self._examples("train"))
-            print(
-                f"dev: {len(rows)} of {whole} rows of the training file "
-                f"(--dev_split={self.config.dev_split})",
-                flush=True,
-            )
+
+    def list_inputs(self) -> None:
+        if self.config.dev_split is None or "train" not in self.config.read_splits():
+            return
+        examples = self._examples("dev")
+        listing = dev_split.listing((example.line, example.guid) for example in examples)
+        self.write("dev_split", dev_split.FILE, listing, _files(examples))
+        whole = len(examples) + len(self._examples("train"))
+        print(
+            f"dev: {len(examples)} of {whole} rows of the training file "
+            f"(--dev_split={self.config.dev_split})",
+            flush=True,
+        )
 
     def _examples(self, split: str) -> list[InputExample]:
         if self.config.dev_split is not None and split in ("train", "dev"):

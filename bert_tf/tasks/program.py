@@ -130,6 +130,9 @@ class Program(ABC, Generic[Config]):
           ValueError: a file is missing, or a row in it cannot be used.
         """
 
+    def list_inputs(self) -> None:
+        """Write into output_dir which rows are used; it belongs to this run by now."""
+
     @abstractmethod
     def training_rows(self) -> tuple[RecordFile, int]:
         """Writes the training set's rows into output_dir; and how many make an epoch."""
@@ -176,6 +179,7 @@ class Program(ABC, Generic[Config]):
                 self.train()
             else:
                 self.restore()
+                self.list_inputs()
             if config.do_eval:
                 self.evaluate()
             if config.do_predict:
@@ -220,6 +224,7 @@ class Program(ABC, Generic[Config]):
         if not self.manager.latest() and config.init_checkpoint:
             pretrained.load(self.model, config.init_checkpoint, config)
         self._claim_output_dir()
+        self.list_inputs()
         begun = time.monotonic()
         examples, steps, result = self.fit()
         if self.replicas.is_chief:

@@ -142,18 +142,20 @@ class Tagger(Program[TaggingConfig]):
     # --------------------------------------------------------------------------------- data
 
     def read_inputs(self) -> None:
-        splits = self.config.read_splits()
-        for split in splits:
+        for split in self.config.read_splits():
             self._file(split)
-        if self.config.dev_split is not None and "train" in splits:
-            held_out, whole = self.once(self._held_out, "train"), self.once(self._read, "train")
-            rows = [(whole.examples[n].line, str(n)) for n in held_out]
-            self.write("dev_split", dev_split.FILE, dev_split.listing(rows), [whole.path])
-            print(
-                f"dev: {len(rows)} of {len(whole.examples)} sentences of the training file "
-                f"(--dev_split={self.config.dev_split})",
-                flush=True,
-            )
+
+    def list_inputs(self) -> None:
+        if self.config.dev_split is None or "train" not in self.config.read_splits():
+            return
+        held_out, whole = self.once(self._held_out, "train"), self.once(self._read, "train")
+        listing = dev_split.listing((whole.examples[n].line, str(n)) for n in held_out)
+        self.write("dev_split", dev_split.FILE, listing, [whole.path])
+        print(
+            f"dev: {len(held_out)} of {len(whole.examples)} sentences of the training file "
+            f"(--dev_split={self.config.dev_split})",
+            flush=True,
+        )
 
     def _file(self, split: str) -> TaggedFile:
         if self.config.dev_split is not None and split in ("train", "dev"):
