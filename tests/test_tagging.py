@@ -15,6 +15,7 @@ from bert_tf.data import records
 from bert_tf.data.tag_schemes import TagSet
 from bert_tf.data.tagging import KINDS, TaggedFile, TaggingExample, TaggingTask, rarest_labels
 from bert_tf.data.tagging_features import stitch, window_rows
+from bert_tf.data.text_files import BadRow, BadRows
 from bert_tf.data.windows import max_context, window_bounds
 from bert_tf.tokenization import FullTokenizer
 
@@ -231,6 +232,21 @@ def test_files_in_another_encoding(tmp_path, tokenizer, kind):
     assert "Bøb" in file.predictions(LABELS)
     with pytest.raises(ValueError, match="is not UTF-8"):
         TaggingTask(kind).tag_set(path)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_sentence_that_is_not_utf8_is_a_bad_row(tmp_path, tokenizer, kind):
+    """Left out where bad rows are; a line that is copied all the same becomes UTF-8."""
+    path, task, bad = save(tmp_path, kind, FILES[kind]), TaggingTask(kind), BadRows(skip=True)
+    with open(path, "wb") as file:
+        file.write(FILES[kind].encode().replace(b"met", b"m\xe9t"))
+    with pytest.raises(BadRow, match=r":[12]: byte 0xe9 is not UTF-8 text; save the file as UTF-8"):
+        task.tag_set(path)
+    tag_set = task.tag_set(path, BadRows(skip=True).add)
+    found = task.read(path, tag_set, tokenizer, on_bad=bad.add)
+    assert [example.words for example in found.examples] == SENTENCES[1:] and len(bad.found) == 1
+    written = found.predictions(LABELS[1:])
+    assert ("m\ufffdt" in written.encode().decode()) == (kind in ("conll", "tsv"))
 
 
 def test_ranges_of_conll_u_are_counted(tmp_path, tokenizer):

@@ -5,7 +5,8 @@
     Paris    B-LOC
 
 Predictions are written into a copy of the file, which is otherwise left as it is. A sentence of
-which a row is bad is left out as a whole; its lines are copied without predictions.
+which a row is bad is left out as a whole; its lines are copied without predictions. There U+FFFD
+stands for bytes that are not UTF-8.
 """
 
 from __future__ import annotations
@@ -15,7 +16,18 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from bert_tf.data.text_files import BadRow, OnBad, did_you_mean, lines, read_text, refuse, tsv_rows
+from bert_tf.data.text_files import (
+    SAVE_AS_UTF8,
+    BadRow,
+    OnBad,
+    broken,
+    did_you_mean,
+    every_line,
+    legible,
+    read_text,
+    refuse,
+    tsv_rows,
+)
 
 _DOCUMENT = "-DOCSTART-"  # stands for a word in front of each document in CoNLL-2003
 _KEY_AND_VALUE = re.compile(r"#\s*\S+ = ")  # the form of a comment in CoNLL-U
@@ -59,7 +71,8 @@ def read_conll(
         tags are not to be read.
 
     Raises: ValueError naming the file if it cannot be read or has no such column, and file and
-      line of a row with another number of columns or an empty word or tag unless `on_bad` takes it.
+      line of a row with another number of columns, an empty word or tag or bytes that are not UTF-8
+      unless `on_bad` takes it.
     """
     blocks = list(_blocks(path, encoding))
     first = _first_line(blocks)
@@ -98,6 +111,8 @@ class _Line:
         return self.text[0] == "#" and not is_word
 
     def cell(self, column: int, what: str, columns: int, path: str) -> str:
+        if problem := broken(self.text):
+            raise BadRow(path, self.number, f"{problem}; {SAVE_AS_UTF8}")
         if len(self.cells) != columns:
             problem = f"expected {columns} columns, got {len(self.cells)}"
             raise BadRow(path, self.number, problem)
@@ -109,7 +124,7 @@ class _Line:
 def _blocks(path: str, encoding: str | None) -> Iterator[list[_Line]]:
     """The lines between blank and -DOCSTART- ones."""
     block: list[_Line] = []
-    for number, text in lines(path, encoding=encoding):
+    for number, text in every_line(path, encoding):
         cells = _cells(text)
         if cells and cells[0] != _DOCUMENT:
             block.append(_Line(number, text, cells))
@@ -191,7 +206,7 @@ def conll_predictions(
             else:
                 line = f"{text.rstrip(' ')} {tag.replace(' ', '_')}{end}"
         result.append(line)
-    return "\n".join(result)
+    return legible("\n".join(result))
 
 
 def read_tsv(
@@ -212,10 +227,10 @@ def read_tsv(
       label_column: None if tags are not to be read.
 
     Raises: ValueError naming the file if it cannot be read or has no such column, and file and
-      line of a row with another number of columns, an empty word, or not as many tags as words
-      unless `on_bad` takes it.
+      line of a row with another number of columns, an empty word, bytes that are not UTF-8, or not
+      as many tags as words unless `on_bad` takes it.
     """
-    rows = tsv_rows(path, encoding=encoding)
+    rows = tsv_rows(path, lambda bad: (refuse if bad.line == 1 else on_bad)(bad), encoding)
     _, header = next(rows)
     columns = [text_column or header[0], label_column]
     for column in columns:
@@ -269,9 +284,9 @@ def tsv_predictions(
       predicted: `Sentence.line` -> the tags of its words; the cell is empty for other lines.
     """
     result = []
-    for number, line in lines(path, encoding=encoding):
+    for number, line in every_line(path, encoding):
         separator = _separator([line])
         tags = (tag.replace(separator, "_") for tag in predicted.get(number, ()))
         cell = "predicted" if number == 1 else separator.join(tags)
         result.append(f"{line}\t{cell}\n")
-    return "".join(result)
+    return legible("".join(result))

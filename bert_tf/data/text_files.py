@@ -77,7 +77,7 @@ class BadRows:
             raise bad
         self.found.append(str(bad))
         if bad.label is not None and bad.label.strip():
-            self.labels.add(_NOT_UTF8.sub("\ufffd", bad.label))
+            self.labels.add(legible(bad.label))
 
     def finish(self, path: str, kept: int) -> None:
         """Raises ValueError if more rows of a file were left out than may be.
@@ -215,6 +215,11 @@ def broken(text: str) -> str | None:
     if found.group() == "\0":
         return "NUL character"
     return f"byte 0x{ord(found.group()) - 0xDC00:02x} is not UTF-8 text"
+
+
+def legible(text: str) -> str:
+    """Return a text from `read_text` with U+FFFD in the place of bytes that are not UTF-8."""
+    return _NOT_UTF8.sub("\ufffd", text)
 
 
 def every_line(path: str, encoding: str | None = None) -> Iterator[tuple[int, str]]:
