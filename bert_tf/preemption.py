@@ -33,7 +33,8 @@ class Interrupted(KeyboardInterrupt):
 
 def ended(number: int) -> str:
     """Return the line that tells the end by a signal."""
-    return f"Ended by {signal.Signals(number).name}. The same command continues.\n"
+    name = signal.Signals(number).name
+    return f"Ended by {name}. The same command continues training from its last checkpoint.\n"
 
 
 class Watch:
@@ -150,8 +151,8 @@ def _end_in_time(signals: socket.socket) -> None:
                 os._exit(128 + number)
             told, name = watched, signal.Signals(number).name
             print(
-                f"\n{name}: training stops after this step and saves a checkpoint; once more ends "
-                "it at once.",
+                f"\n{name}: training stops after this step and saves a checkpoint; a second "
+                "signal ends it at once.",
                 file=sys.stderr,
                 flush=True,
             )

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from absl import flags
 
-from bert_tf import cli
+from bert_tf import cli, preemption
 from bert_tf.run_config import cli_flag
 from bert_tf.tasks.classification_config import ClassificationConfig
 
@@ -225,12 +225,13 @@ def stopped(waits, *numbers):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_a_command_with_one_line(number):
-    line = f"Ended by {number.name}. The same command continues.\n"
+    line = preemption.ended(number)
+    assert line.startswith(f"Ended by {number.name}. The same command continues training")
     assert stopped(PYTHON, number) == ("cleaned up\n", line, -number)
 
 
 def test_a_signal_ends_what_hangs_in_c():
-    line = "Ended by SIGINT. The same command continues.\n"
+    line = preemption.ended(signal.SIGINT)
     assert stopped(C, signal.SIGINT) == ("", line, 128 + signal.SIGINT)
 
 
@@ -244,7 +245,7 @@ def test_a_noted_signal_is_told_and_ends_the_command_after_training():
 def test_a_second_signal_ends_training_at_once():
     hangs = TRAINING.replace("time.sleep(0.01)", C.removeprefix(BEGUN))
     out, err, code = stopped(hangs, signal.SIGINT, signal.SIGINT)
-    assert (out, code) == ("", 128 + signal.SIGINT) and "once more ends it at once" in err
+    assert (out, code) == ("", 128 + signal.SIGINT) and "a second signal ends it at once" in err
 
 
 @pytest.mark.slow

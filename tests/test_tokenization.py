@@ -318,7 +318,7 @@ def test_a_tokenizer_json_is_a_vocabulary(tmp_path):
     [
         (
             {"model": {"type": "BPE", "vocab": {}}},
-            "has BPE as model, BertNormalizer as normalizer, .*vocab.txt",
+            "found model BPE, normalizer BertNormalizer, .*vocab.txt",
         ),
         ({"normalizer": None}, "no as normalizer, BertPreTokenizer as pre_tokenizer; expected"),
         (

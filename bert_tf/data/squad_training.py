@@ -89,7 +89,7 @@ def training_windows(
             labelled.append((question, span))
     if not labelled:
         raise ValueError(
-            f"{dataset.path}: no question can be trained on: not one passage has its answer"
+            f"{dataset.path}: no question can be trained on; none of the passages holds its answer"
         )
     counts.used = len(labelled)
     if shuffle:
@@ -185,7 +185,7 @@ def _report_hidden(
     ]
     if hidden:
         logging.warning(
-            "%s: the answers to %d questions (the first: %s) are wholly in no window, so these are "
-            "trained on as without an answer; raise --max_seq_length or lower --doc_stride",
+            "%s: no window holds the whole answer to %d questions (the first: %s). Training "
+            "takes them as without an answer. Raise --max_seq_length or lower --doc_stride",
             *(path, len(hidden), hidden[0].place),
         )

@@ -128,7 +128,10 @@ def check_encoding(name: str | None, by_line: bool = False) -> None:
             "cp1251 (Cyrillic), gb18030 (Chinese), big5 or shift_jis"
         ) from error
     if by_line and end != b"\n":
-        raise ValueError(f"--encoding={name}: this program reads line by line; save it as UTF-8")
+        raise ValueError(
+            f"--encoding={name}: this program reads line by line, which needs an encoding whose "
+            "line end is one byte; save the file as UTF-8"
+        )
 
 
 def read_text(

@@ -107,7 +107,9 @@ class ClassificationConfig(DatasetConfig):
             )
         named_delimiter(self.delimiter)
         if not 0 <= self.label_smoothing < 1:
-            raise ValueError(f"--label_smoothing={self.label_smoothing}: give a share below 1")
+            raise ValueError(
+                f"--label_smoothing={self.label_smoothing}: give 0, or a share below 1"
+            )
         if self.export_precision != "float32" and self.long_text == "windows":
             raise ValueError(
                 f"--export_precision={self.export_precision} is measured on texts of one row; not "

@@ -96,8 +96,8 @@ def validate_vocab_size(
     if num_tokens < vocab_size:
         _warn_once(
             f"{found}{vocab_size}: rows of the embeddings from {num_tokens} on are not used. "
-            f"If the model is not padded by {vocab_size - num_tokens}, this is another one's "
-            "vocabulary"
+            f"Unless the model was padded by {vocab_size - num_tokens} rows, this vocabulary "
+            "belongs to another model"
         )
 
 

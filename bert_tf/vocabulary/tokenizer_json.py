@@ -30,7 +30,7 @@ def tokens(path: str | PathLike[str]) -> list[str]:
     kinds = [_kind(found.get(name)) for name in _PARTS]
     if kinds != list(_PARTS.values()):
         raise ValueError(
-            f"{fspath(path)} has {_listed(kinds)}; expected BERT's own tokenizer, with "
+            f"{fspath(path)}: found {_listed(kinds)}; expected BERT's own tokenizer, "
             f"{_listed(_PARTS.values())}; put the model's vocab.txt beside it"
         )
     model = found["model"]
@@ -59,8 +59,8 @@ def _kind(part: Any) -> str:
     if isinstance(kind, str):
         return f"{kind:.40}"
     # Old files do not say what their model is; no other kind has this key.
-    return "WordPiece" if isinstance(part, dict) and "max_input_chars_per_word" in part else "no"
+    return "WordPiece" if isinstance(part, dict) and "max_input_chars_per_word" in part else "none"
 
 
 def _listed(kinds: Iterable[str]) -> str:
-    return ", ".join(f"{kind} as {part}" for kind, part in zip(kinds, _PARTS, strict=True))
+    return ", ".join(f"{part} {kind}" for kind, part in zip(kinds, _PARTS, strict=True))
