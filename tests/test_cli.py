@@ -202,6 +202,7 @@ TRAINING = """
             print("begun", flush=True)
             while not signals.requested:
                 time.sleep(0.01)
+            time.sleep(0.5)  # the rest of the step, in which the signal is told
             print("saved", flush=True)
 """
 
@@ -216,6 +217,7 @@ def stopped(waits, *numbers):
         cwd=ROOT,
     ) as process:
         assert process.stdout.readline() == "begun\n"
+        time.sleep(0.5)  # until it waits
         for number in numbers:
             process.send_signal(number)
             time.sleep(0.5)

@@ -320,10 +320,10 @@ def test_a_tokenizer_json_is_a_vocabulary(tmp_path):
             {"model": {"type": "BPE", "vocab": {}}},
             "found model BPE, normalizer BertNormalizer, .*vocab.txt",
         ),
-        ({"normalizer": None}, "no as normalizer, BertPreTokenizer as pre_tokenizer; expected"),
+        ({"normalizer": None}, "normalizer none, pre_tokenizer BertPreTokenizer; expected"),
         (
             {"pre_tokenizer": {"type": ["Split"] * 99}},
-            "no as pre_tokenizer; expected",
+            "pre_tokenizer none; expected",
         ),
         ({"model": {"type": "WordPiece"}}, "has no vocab whose pieces"),
         ({"model": {"type": "WordPiece", "vocab": {"a": 10**9}}}, "'a' has no id from 0 to 13"),
