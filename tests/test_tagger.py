@@ -467,6 +467,19 @@ def test_a_test_file_without_the_column_of_tags(trained, tmp_path):
         tagging.run(config(data, tmp_path / "run2", **used, do_eval=True))
 
 
+def test_why_a_test_file_is_not_scored(tmp_path, capsys):
+    """It is the empty tag, not the row that is left out with or without tags."""
+    data = write_data(tmp_path / "data", "conll")
+    with open(data / "test.txt", "a") as file:
+        file.write("\nbad\n\nhe\tX\t\n")
+    flags = {"do_predict": True, "skip_bad_rows": True}
+    with pytest.raises(ValueError, match="holds no checkpoint"):
+        tagging.run(config(data, tmp_path / "run", **flags))
+    told = capsys.readouterr().out
+    assert "the tag is empty. The file is predicted, but not scored." in told
+    assert "1 bad rows were left out" in told
+
+
 def test_bad_files_are_told_before_training(tmp_path):
     data = write_data(tmp_path / "data", "conll")
     actions = {"do_train": True, "do_eval": True, "do_predict": True}

@@ -14,6 +14,7 @@ from typing import Any
 
 from bert_tf.data.examples import InputExample, label_names
 from bert_tf.data.features import PackedExample
+from bert_tf.data.text_files import listed
 
 _FEW_ROWS = 20  # of fewer rows no order and no balance is worth a word
 _MUCH_TRUNCATED = 10  # percent of the examples
@@ -103,9 +104,8 @@ class SplitStatistics:
         if self.empty:
             text += f", {self.empty} without text"
         if self.label_rows:
-            named = [f"{label} {n}" for label, n in self.label_rows.most_common(_NAMED)]
-            more = len(self.label_rows) - len(named)
-            text += f"\n  labels: {', '.join(named)}" + (f", and {more} more" if more > 0 else "")
+            named = [f"{label} {n}" for label, n in self.label_rows.most_common()]
+            text += f"\n  labels: {listed(named, _NAMED)}"
         return text
 
 
@@ -205,8 +205,7 @@ def _of_one(split: SplitStatistics) -> list[str]:
 def _of_labels(split: SplitStatistics, labels: Sequence[str]) -> list[str]:
     count, found = len(split.rows_of), []
     if absent := [label for label in labels if not split.label_rows[label]]:
-        named = ", ".join(absent[:_NAMED]) + (", ..." if len(absent) > _NAMED else "")
-        found.append(f"no example of {split.name} is labelled {named}")
+        found.append(f"no example of {split.name} is labelled {listed(absent, _NAMED)}")
     if split.problem_type != "classification" or count < _FEW_ROWS or len(split.label_rows) < 2:
         return found
     if split.label_changes == len(split.label_rows) - 1:

@@ -25,7 +25,7 @@ from bert_tf.data.entity_spans import AnnotatedText, Span
 from bert_tf.data.json_lines import json_rows
 from bert_tf.data.tag_schemes import TagSet
 from bert_tf.data.tagged_text import Sentence
-from bert_tf.data.text_files import BadRow, OnBad, did_you_mean, refuse, tsv_rows
+from bert_tf.data.text_files import BadRow, OnBad, did_you_mean, listed, refuse, tsv_rows
 from bert_tf.entity_metrics import Entity, entities, entity_scores, tag_accuracy
 
 # The form of a task's files, and how they are called behind `train`, `dev` or `test`.
@@ -359,11 +359,10 @@ class TaggedFile:
         for label in sorted(filter(_holds_control, labels)):
             found.append(f"the class {label!r} holds a control character; what separates the tags?")
         if unknown := self.unknown:
-            names = ", ".join(f"{label} ({n})" for label, n in unknown.most_common(_SHOWN))
-            more = f" and {len(unknown) - _SHOWN} more" if len(unknown) > _SHOWN else ""
+            names = listed([f"{label} ({n})" for label, n in unknown.most_common()], _SHOWN)
             found.append(
                 f"{unknown.total()} of {self.words} words have a tag that the model has not "
-                f"learnt: {names}{more}; they count as missed, and the loss leaves out their rows"
+                f"learnt: {names}; they count as missed, and the loss leaves out their rows"
             )
         return found
 

@@ -110,8 +110,13 @@ def did_you_mean(name: str, names: Sequence[str]) -> str:
     """` Did you mean 'x'? There are: x, y.` to end an error about an unknown name."""
     close = get_close_matches(name, names, n=3, cutoff=0.5)
     hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return f"{hint} There are: {', '.join(names[:_NAMED])}{more}."
+    return f"{hint} There are: {listed(names, _NAMED)}."
+
+
+def listed(names: Sequence[str], most: int) -> str:
+    """Return `x, y and 3 more`: the first names, no more than `most`, and how many are left."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def check_encoding(name: str | None, by_line: bool = False) -> None:

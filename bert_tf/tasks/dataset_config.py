@@ -10,7 +10,7 @@ from typing import Any
 
 from bert_tf import filesystem
 from bert_tf.checkpoints import given
-from bert_tf.data.text_files import FEW_BAD_ROWS, BadRows, check_encoding
+from bert_tf.data.text_files import FEW_BAD_ROWS, BadRows, check_encoding, listed
 from bert_tf.run_config import RunConfig, cli_flag
 
 _NAMED = 20  # files that a message lists
@@ -150,5 +150,4 @@ def _content(folder: str) -> str:
         for name in os.listdir(folder)
         if not name.startswith(".")
     )
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return ", ".join(names[:_NAMED]) + more if names else "no files"
+    return listed(names, _NAMED) if names else "no files"

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -25,7 +25,7 @@ from bert_tf.data.records import RecordFile
 from bert_tf.data.tag_schemes import TagSet, is_tag, tag_set_of
 from bert_tf.data.tagging import ENDINGS, TaggedFile, rarest_labels
 from bert_tf.data.tagging_features import Row, Window, stitch, window_rows
-from bert_tf.data.text_files import BadRow
+from bert_tf.data.text_files import BadRow, listed
 from bert_tf.export import export_model
 from bert_tf.export import tagging as export_tagging
 from bert_tf.export.precision import DevSet
@@ -34,6 +34,8 @@ from bert_tf.tasks import objectives, result_files, tagging_report
 from bert_tf.tasks.program import Program, Scores
 from bert_tf.tasks.tagging_config import TaggingConfig
 from bert_tf.training import Objective
+
+_SHOWN = 5  # tags listed one by one
 
 
 def run(config: TaggingConfig) -> dict[str, Any]:
@@ -68,12 +70,6 @@ class Tagged(NamedTuple):
 
     labels: Sequence[Sequence[str]]
     loss: float | None
-
-
-def _some(names: Iterable[str]) -> str:
-    """Return the first few names for a message."""
-    first = list(names)
-    return ", ".join(first[:5] + ["..."] * (len(first) > 5))
 
 
 class Tagger(Program[TaggingConfig]):
@@ -179,13 +175,14 @@ class Tagger(Program[TaggingConfig]):
         settings = path, self.tag_set, self.tokenizer
         if split == "test":
             file = self.task.read(*settings, tagged=False, on_bad=bad_rows.add)
-            file = self._tagged_test(file)
+            file = self._tagged_test(file, bad_rows.found)
         else:
             file = self.task.read(*settings, evaluated=split == "dev", on_bad=bad_rows.add)
             if file.unknown.total() == file.words:
+                tags, labels = (listed(x, _SHOWN) for x in (list(file.unknown), self.labels))
                 raise ValueError(
-                    f"{path}: the model has none of this file's tags ({_some(file.unknown)}), but "
-                    f"{_some(self.labels)}; --tag_column or --label_column says where tags are"
+                    f"{path}: the model has none of this file's tags ({tags}), but {labels}; "
+                    "--tag_column or --label_column says where tags are"
                 )
         bad_rows.finish(path, len(file.examples))
         if bad_rows.found:
@@ -195,10 +192,13 @@ class Tagger(Program[TaggingConfig]):
             print(f"Note: {file.path}: {doubt}.", flush=True)
         return file
 
-    def _tagged_test(self, file: TaggedFile) -> TaggedFile:
+    def _tagged_test(self, file: TaggedFile, left_out: Sequence[str]) -> TaggedFile:
         """Return the test file with its tags, where it has some to be compared with.
 
         Predicting needs none: what is wrong with them is said, and the file is as without tags.
+
+        Args:
+          left_out: the messages of the rows that are bad whatever their tags.
         """
         if not self.task.is_tagged(file.path):
             columns, layout = self.task.columns(file.path), self.task.layout
@@ -222,9 +222,10 @@ class Tagger(Program[TaggingConfig]):
             missing = lines - {example.line for example in tagged.examples}
             if not missing and tagged.unknown.total() < tagged.words:
                 return tagged
-            reason = f"{file.path}: the model has none of its tags ({_some(tagged.unknown)})"
-            if missing:
-                reason = str(bad[0])
+            tags = listed(list(tagged.unknown), _SHOWN)
+            reason = f"{file.path}: the model has none of its tags ({tags})"
+            if missing:  # because of their tags: what else is bad was left out before
+                reason = next(str(each) for each in bad if str(each) not in left_out)
         print(f"Note: {reason}. The file is predicted, but not scored.", flush=True)
         return file
 
