@@ -29,7 +29,7 @@ def test_more_classes_than_rows_to_take():
 
 def config(folder, **flags):
     return ClassificationConfig(
-        task_name="csv", data_dir=str(folder), output_dir=str(folder / "run"), **flags
+        task_name="csv", data_dir=str(folder), output_dir=str(folder.parent), **flags
     )
 
 
